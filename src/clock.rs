@@ -1,0 +1,164 @@
+//! The only file that reads the time.
+//!
+//! A [`Clock`] is steady: it is anchored to the wall clock once, at start, and from then on advances with the
+//! kernel's boot-time clock, which neither steps when somebody corrects the wall clock nor stops in suspend
+//! (Linux's plain monotonic clock does stop there). Sessions are judged by it alone, so that a step of the wall
+//! clock ends nobody's session and brings none back. In tests the clock is manual and moves by [`Clock::advance`].
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::Notify;
+
+use crate::session::{Moment, Span};
+
+/// A sleeper looks at the clock again at least this often: tokio's timers stop in suspend, ours must not.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// A source of [`Moment`]s; cheap to clone, all clones tell the same time.
+#[derive(Clone, Debug)]
+pub struct Clock(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    System { anchor_unix_ms: u64, anchor_boot_ms: u64 },
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct Manual {
+    unix_ms: AtomicU64,
+    moved: Notify,
+}
+
+impl Clock {
+    /// The machine's clock, anchored to its wall time now.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Kind::System { anchor_unix_ms: wall_ms(), anchor_boot_ms: boot_ms() })
+    }
+
+    /// A clock that starts at `start` and moves only by [`Clock::advance`].
+    #[must_use]
+    pub fn manual(start: Moment) -> Self {
+        Self(Kind::Manual(Arc::new(Manual { unix_ms: AtomicU64::new(start.unix_ms()), moved: Notify::new() })))
+    }
+
+    /// The present moment. Never earlier than what it returned before.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Kind::System { anchor_unix_ms, anchor_boot_ms } => {
+                let elapsed = boot_ms().saturating_sub(*anchor_boot_ms);
+                Moment::from_unix_ms(anchor_unix_ms.saturating_add(elapsed))
+            }
+            Kind::Manual(manual) => Moment::from_unix_ms(manual.unix_ms.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Moves a manual clock by `span` and wakes its sleepers. Does nothing on the machine's clock.
+    pub fn advance(&self, span: Span) {
+        if let Kind::Manual(manual) = &self.0 {
+            manual.unix_ms.fetch_add(span.as_ms(), Ordering::AcqRel);
+            manual.moved.notify_waiters();
+        }
+    }
+
+    /// Sleeps until this clock has reached `moment`.
+    // CANCEL: nothing is held; dropping the future forgets the sleep.
+    pub async fn sleep_until(&self, moment: Moment) {
+        match &self.0 {
+            Kind::System { .. } => {
+                while self.now() < moment {
+                    tokio::time::sleep(moment.since(self.now()).to_std().min(LONGEST_NAP)).await;
+                }
+            }
+            Kind::Manual(manual) => loop {
+                // ORDER: enlist before looking, or an advance between the two would be missed.
+                let mut moved = pin!(manual.moved.notified());
+                moved.as_mut().enable();
+                if self.now() >= moment {
+                    return;
+                }
+                moved.await;
+            },
+        }
+    }
+
+    /// Sleeps for `span` of this clock's time.
+    pub async fn sleep(&self, span: Span) {
+        self.sleep_until(self.now().plus(span)).await;
+    }
+}
+
+/// Time spent on the machine itself (durations in access lines and benchmarks); never used to judge a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(u64);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(monotonic_us())
+    }
+
+    /// Microseconds since the start.
+    #[must_use]
+    pub fn elapsed_us(self) -> u64 {
+        monotonic_us().saturating_sub(self.0)
+    }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch; for the time stamps of log lines.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    let t = clock_gettime(ClockId::Realtime);
+    to_ms(t.tv_sec, t.tv_nsec)
+}
+
+fn boot_ms() -> u64 {
+    let t = clock_gettime(ClockId::Boottime);
+    to_ms(t.tv_sec, t.tv_nsec)
+}
+
+fn monotonic_us() -> u64 {
+    let t = clock_gettime(ClockId::Monotonic);
+    u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + u64::try_from(t.tv_nsec).unwrap_or(0) / 1000
+}
+
+fn to_ms(secs: i64, nanos: i64) -> u64 {
+    u64::try_from(secs).unwrap_or(0).saturating_mul(1000) + u64::try_from(nanos).unwrap_or(0) / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_its_sleepers_when_it_is_advanced() {
+        let clock = Clock::manual(Moment::from_unix_ms(1000));
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep(Span::from_secs(5)).await;
+                clock.now()
+            }
+        });
+        tokio::task::yield_now().await;
+        clock.advance(Span::from_secs(4));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Span::from_secs(1));
+        assert_eq!(sleeper.await.unwrap(), Moment::from_unix_ms(6000));
+    }
+
+    #[test]
+    fn the_system_clock_does_not_run_backwards() {
+        let clock = Clock::system();
+        let earlier = clock.now();
+        assert!(clock.now() >= earlier);
+    }
+}

@@ -1,0 +1,2 @@
+//! Tenure: a session enforcement gateway (architecture prose follows with the skeleton).
+pub mod clock;

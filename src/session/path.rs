@@ -1,0 +1,277 @@
+//! One normalised path: what the rules saw is what is forwarded (R5).
+//!
+//! Normal form: RFC 3986 dot segments removed, escapes of unreserved characters decoded and the others written in
+//! upper case, session ids in the path removed. Empty segments (`//`) and `%2f` stay as they are.
+
+use std::fmt;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// A path in normal form and what was noticed on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NormalPath {
+    /// The path to match and to forward; starts with `/`.
+    pub path: String,
+    /// The path as sent holds something that servers read differently (an encoded slash, backslash or dot segment,
+    /// NUL, a backslash or `;`): it never counts as `public`.
+    pub ambiguous: bool,
+    /// A session id stood in the path (`;jsessionid=`, `/(S(...))/`) and was removed.
+    pub had_session_id: bool,
+}
+
+/// A pattern of the configuration over the normalised path: `*` stays within a segment, `**` crosses them.
+#[derive(Clone)]
+pub struct Pattern {
+    text: String,
+    glob: GlobMatcher,
+}
+
+impl Pattern {
+    /// Reads a pattern; it must start with `/`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the configuration's author.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("the path pattern {text:?} must start with \"/\""));
+        }
+        let glob = GlobBuilder::new(text)
+            .literal_separator(true)
+            .backslash_escape(false)
+            .build()
+            .map_err(|error| format!("the path pattern {text:?} cannot be read: {}", error.kind()))?;
+        Ok(Self { text: text.to_owned(), glob: glob.compile_matcher() })
+    }
+
+    /// Whether the normalised `path` is matched.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        self.glob.is_match(path)
+    }
+
+    /// The pattern as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({:?})", self.text)
+    }
+}
+
+/// The path cannot be forwarded at all: it does not start with `/` or holds a broken escape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request path is malformed")]
+pub struct BadPath;
+
+/// Brings the path of a request target into normal form. `matrix` are the names of path parameters that carry a
+/// session id (`jsessionid`), compared without case and after decoding.
+///
+/// # Errors
+/// [`BadPath`] when `raw` does not start with `/` or holds a `%` that two hexadecimal digits do not follow.
+pub fn normalise(raw: &str, matrix: &[&str]) -> Result<NormalPath, BadPath> {
+    if !raw.starts_with('/') {
+        return Err(BadPath);
+    }
+    let (decoded, mut ambiguous) = decode_unreserved(raw)?;
+    let mut had_session_id = false;
+    let mut segments: Vec<String> = Vec::new();
+    let mut parts = decoded[1..].split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        if is_cookieless_id(part) {
+            had_session_id = true;
+            if last {
+                segments.push(String::new());
+            }
+            continue;
+        }
+        let (segment, removed) = strip_matrix(part, matrix);
+        had_session_id |= removed;
+        ambiguous |= segment.contains(';');
+        push_segment(&mut segments, segment, last);
+    }
+    Ok(NormalPath { path: format!("/{}", segments.join("/")), ambiguous, had_session_id })
+}
+
+/// RFC 3986 section 5.2.4, segment by segment.
+fn push_segment(segments: &mut Vec<String>, segment: String, last: bool) {
+    match segment.as_str() {
+        "." | ".." => {
+            if segment == ".." {
+                segments.pop();
+            }
+            if last {
+                segments.push(String::new());
+            }
+        }
+        _ => segments.push(segment),
+    }
+}
+
+/// Decodes `%41` to `A`, keeps other escapes in upper case; the flag reports what servers read differently.
+fn decode_unreserved(raw: &str) -> Result<(String, bool), BadPath> {
+    let bytes = raw.as_bytes();
+    let mut out = String::with_capacity(raw.len());
+    let mut ambiguous = false;
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i] != b'%' {
+            ambiguous |= matches!(bytes[i], b'\\' | 0);
+            let rest = &raw[i..];
+            let Some(c) = rest.chars().next() else { break };
+            out.push(c);
+            i += c.len_utf8();
+            continue;
+        }
+        let byte = bytes.get(i + 1..i + 3).and_then(hex_pair).ok_or(BadPath)?;
+        if is_unreserved(byte) {
+            ambiguous |= byte == b'.';
+            out.push(char::from(byte));
+        } else {
+            ambiguous |= matches!(byte, b'/' | b'\\' | 0 | b';' | b'%');
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        i += 3;
+    }
+    Ok((out, ambiguous))
+}
+
+fn hex_pair(pair: &[u8]) -> Option<u8> {
+    let digit = |b: u8| char::from(b).to_digit(16);
+    match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// ASP.NET's cookieless form: a whole segment `(S(id))`, possibly with more such groups, `(A(..)S(..))`.
+fn is_cookieless_id(segment: &str) -> bool {
+    let plain = segment.replace("%28", "(").replace("%29", ")");
+    let Some(inner) = plain.strip_prefix('(').and_then(|s| s.strip_suffix(')')) else { return false };
+    inner.len() > 3
+        && inner.ends_with(')')
+        && inner.as_bytes()[0].is_ascii_alphabetic()
+        && inner.as_bytes()[1] == b'('
+}
+
+/// Removes `;name=value` parameters whose name is one of `names`, however `;` and the name are escaped.
+fn strip_matrix(segment: &str, names: &[&str]) -> (String, bool) {
+    if names.is_empty() {
+        return (segment.to_owned(), false);
+    }
+    let marked = segment.replace("%3B", ";");
+    let mut parts = marked.split(';');
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    let mut removed = false;
+    for part in parts {
+        let name = part.split_once('=').map_or(part, |(name, _)| name);
+        let name = name.split("%3D").next().unwrap_or(name);
+        if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            removed = true;
+        } else {
+            kept.push(';');
+            kept.push_str(part);
+        }
+    }
+    if removed { (kept, true) } else { (segment.to_owned(), false) }
+}
+
+/// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
+/// Returns `None` when nothing had to be removed: the query then passes byte for byte.
+#[must_use]
+pub fn strip_query(query: &str, names: &[&str]) -> Option<String> {
+    let is_id = |pair: &str| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        // PHP reads `PHPSESSID[...]` and names with leading spaces or dots mangled to the same variable.
+        let decoded = decoded.replace('+', " ");
+        let bare = decoded.trim_start().split('[').next().unwrap_or_default().replace(['.', ' '], "_");
+        names.iter().any(|n| n.replace('.', "_").eq_ignore_ascii_case(&bare))
+    };
+    if !query.split(['&', ';']).any(is_id) {
+        return None;
+    }
+    Some(query.split('&').filter(|pair| !pair.split(';').any(is_id)).collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(raw: &str) -> NormalPath {
+        normalise(raw, &["jsessionid"]).unwrap()
+    }
+
+    #[test]
+    fn paths_come_into_normal_form() {
+        let cases = [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/../../x", "/x"),
+            ("/a/..", "/"),
+            ("/a/b/.", "/a/b/"),
+            ("//a//b", "//a//b"),
+            ("/%41%2d%7e", "/A-~"),
+            ("/%2f%2F", "/%2F%2F"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a/%2e%2e/b", "/b"),
+            ("/app;jsessionid=ABC/x", "/app/x"),
+            ("/app%3bJSessionId=ABC", "/app"),
+            ("/app;v=1;jsessionid=ABC", "/app;v=1"),
+            ("/(S(abc123))/page.aspx", "/page.aspx"),
+        ];
+        for (raw, path) in cases {
+            assert_eq!(normal(raw).path, path, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_servers_read_differently_is_marked() {
+        for raw in ["/a%2fb", "/a\\b", "/a%5cb", "/static/%2e%2e/x", "/a;v=1", "/a%00", "/a%3bx", "/a%252e"] {
+            assert!(normal(raw).ambiguous, "{raw}");
+        }
+        for raw in ["/", "/a/b.css", "/a/./b", "/caf%C3%A9"] {
+            assert!(!normal(raw).ambiguous, "{raw}");
+        }
+        assert!(normal("/a;jsessionid=1").had_session_id);
+    }
+
+    #[test]
+    fn broken_paths_are_refused() {
+        for raw in ["", "a", "*", "/%", "/%4", "/%zz"] {
+            assert_eq!(normalise(raw, &[]), Err(BadPath), "{raw}");
+        }
+    }
+
+    #[test]
+    fn session_ids_leave_the_query() {
+        assert_eq!(strip_query("a=1&b=2", &["PHPSESSID"]), None);
+        assert_eq!(strip_query("a=1&PHPSESSID=x&b=2", &["PHPSESSID"]).as_deref(), Some("a=1&b=2"));
+        assert_eq!(strip_query("%50HPSESSID=x", &["PHPSESSID"]).as_deref(), Some(""));
+        assert_eq!(strip_query("PHPSESSID[]=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        let cases = [
+            ("/static/**", "/static/a/b.css", true),
+            ("/static/**", "/staticx", false),
+            ("/login", "/login", true),
+            ("/login", "/login/x", false),
+            ("/a/*", "/a/b", true),
+            ("/a/*", "/a/b/c", false),
+        ];
+        for (pattern, path, expected) in cases {
+            assert_eq!(Pattern::parse(pattern).unwrap().matches(path), expected, "{pattern} {path}");
+        }
+    }
+}
