@@ -1,2 +1,3 @@
 //! Tenure: a session enforcement gateway (architecture prose follows with the skeleton).
 pub mod clock;
+pub mod session;

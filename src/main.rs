@@ -1,1 +1,2 @@
-fn main(){}
+//! Start-up only.
+fn main() {}
