@@ -1,1 +1,314 @@
-//! (being written)
+//! `Cookie` and `Set-Cookie` as bytes: find, narrow, strip, read, write.
+//!
+//! The request side is strict about one thing only: no pair may reach the app that the app could read as a token
+//! while we did not (R4, law 7). A header without configured tokens passes byte for byte (law 11).
+
+use smallvec::SmallVec;
+
+use super::Moment;
+use super::profile::{CookieKind, CookieRule, rule_for};
+
+/// A configured cookie as a request presents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presented<'a> {
+    /// Index of its rule.
+    pub rule: usize,
+    /// What the cookie is to the app.
+    pub kind: CookieKind,
+    /// Its name as sent.
+    pub name: &'a [u8],
+    /// The id within its value. SECURITY: secret.
+    pub id: &'a [u8],
+    /// Which pair of the header it is.
+    pair: usize,
+}
+
+/// The `Cookie` fields of a request, taken apart.
+#[derive(Debug)]
+pub struct RequestCookies<'a> {
+    pairs: SmallVec<[Option<&'a [u8]>; 8]>,
+    /// The configured cookies, in the order sent, over all header fields.
+    pub tokens: SmallVec<[Presented<'a>; 2]>,
+    /// How many pairs were dropped because the app could have read them as a token though we do not.
+    pub dropped: usize,
+}
+
+impl<'a> RequestCookies<'a> {
+    /// Takes the fields apart.
+    #[must_use]
+    pub fn parse(fields: impl Iterator<Item = &'a [u8]>, rules: &[CookieRule]) -> Self {
+        let mut parsed = Self { pairs: SmallVec::new(), tokens: SmallVec::new(), dropped: 0 };
+        for field in fields {
+            for pair in field.split(|b| *b == b';') {
+                parsed.push(pair.trim_ascii(), rules);
+            }
+        }
+        parsed
+    }
+
+    fn push(&mut self, pair: &'a [u8], rules: &[CookieRule]) {
+        if pair.is_empty() {
+            return;
+        }
+        let (name, value) = split_pair(pair);
+        if is_suspicious(name, value, rules) {
+            self.dropped += 1;
+            return;
+        }
+        if let Some((rule, found)) = rule_for(rules, name) {
+            let id = found.extract.id(value);
+            // A cookie without a value signs nobody in; it is dropped rather than left for the app to interpret.
+            if id.is_empty() {
+                self.dropped += 1;
+                return;
+            }
+            let token = Presented { rule, kind: found.kind, name, id, pair: self.pairs.len() };
+            self.tokens.push(token);
+        }
+        self.pairs.push(Some(pair));
+    }
+
+    /// Whether the header must be written anew; otherwise it passes byte for byte.
+    #[must_use]
+    pub fn needs_rewrite(&self) -> bool {
+        self.dropped > 0 || !self.tokens.is_empty()
+    }
+
+    /// The header to forward, with the tokens for which `keep` says no removed; `None` when nothing is left.
+    #[must_use]
+    pub fn forwarded(&self, keep: impl Fn(usize, &Presented<'a>) -> bool) -> Option<Vec<u8>> {
+        let mut pairs = self.pairs.clone();
+        for (index, token) in self.tokens.iter().enumerate() {
+            if !keep(index, token) {
+                pairs[token.pair] = None;
+            }
+        }
+        let kept: SmallVec<[&[u8]; 8]> = pairs.into_iter().flatten().collect();
+        (!kept.is_empty()).then(|| kept.join(b"; ".as_slice()))
+    }
+}
+
+fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b'=', pair) {
+        Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start()),
+        // RFC 6265bis reads a pair without `=` as a value without a name; some servers read it as a name.
+        None => (pair, b""),
+    }
+}
+
+/// Whether the app could read this pair as a token though we do not (R4).
+fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
+    let control = |b: &u8| b.is_ascii_control();
+    if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
+        return true;
+    }
+    if rule_for(rules, name).is_none() && is_mangled_token(name, rules) {
+        return true;
+    }
+    let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
+    // RFC 2965 parsers take a comma for a separator, quoted-string parsers take `;` within quotes for text.
+    unbalanced || (value.contains(&b',') && value.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules)))
+}
+
+fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
+    let (name, _) = split_pair(part.trim_ascii());
+    rules.iter().any(|rule| rule.name.matches_any_case(name)) || is_mangled_token(name, rules)
+}
+
+/// Names that some app reads as the configured one: other case (ASP.NET), escapes, and PHP's mangling, which
+/// writes `.`, ` ` and `[` as `_`.
+fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+    let mangle = |bytes: &[u8]| -> Vec<u8> {
+        let swap = |b: &u8| if matches!(b, b'.' | b' ' | b'[' | b'+') { b'_' } else { *b };
+        bytes.trim_ascii().iter().map(swap).collect()
+    };
+    let array_base = decoded.split(|b| *b == b'[').next().unwrap_or_default();
+    let candidates = [decoded.trim_ascii().to_vec(), mangle(&decoded), mangle(array_base)];
+    rules.iter().any(|rule| {
+        let stem_mangled = mangle(rule.name.stem().as_bytes());
+        candidates.iter().any(|candidate| {
+            rule.name.matches_any_case(candidate)
+                || (stem_mangled.eq_ignore_ascii_case(candidate) && stem_mangled != rule.name.stem().as_bytes())
+        })
+    })
+}
+
+/// The attributes with which the app set a cookie: what a browser needs to see again to delete it (F10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Attributes {
+    /// `Domain`, without a leading dot; `None` for a host-only cookie.
+    pub domain: Option<String>,
+    /// `Path`, or the default path that the browser computes from the request when the app named none.
+    pub path: String,
+    /// `Secure`.
+    pub secure: bool,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `SameSite` as written.
+    pub same_site: Option<String>,
+    /// `Partitioned`.
+    pub partitioned: bool,
+}
+
+/// A `Set-Cookie` field that concerns a configured cookie or one that an identity source reads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SetCookie {
+    /// The cookie's name.
+    pub name: String,
+    /// Its value. SECURITY: secret.
+    pub value: String,
+    /// How it was set.
+    pub attributes: Attributes,
+    /// The field deletes the cookie: it has expired, or its value is empty.
+    pub deletes: bool,
+}
+
+/// SECURITY: the value never appears in `Debug` output (law 10).
+impl std::fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetCookie")
+            .field("name", &self.name)
+            .field("attributes", &self.attributes)
+            .field("deletes", &self.deletes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads one `Set-Cookie` field; `request_path` yields the default path (RFC 6265bis section 5.1.4).
+/// `None` when a browser would ignore the field.
+#[must_use]
+pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<SetCookie> {
+    let text = String::from_utf8_lossy(field);
+    let parsed = cookie::Cookie::parse(text.as_ref()).ok()?;
+    if parsed.name().is_empty() {
+        return None;
+    }
+    let expired = match (parsed.max_age(), parsed.expires_datetime()) {
+        (Some(age), _) => !age.is_positive(),
+        (None, Some(at)) => at.unix_timestamp() <= i64::try_from(now.unix_ms() / 1000).unwrap_or(i64::MAX),
+        (None, None) => false,
+    };
+    let path = parsed.path().filter(|p| p.starts_with('/')).map_or_else(|| default_path(request_path), str::to_owned);
+    let value = parsed.value().to_owned();
+    Some(SetCookie {
+        name: parsed.name().to_owned(),
+        deletes: expired || value.trim_matches('"').is_empty(),
+        value,
+        attributes: Attributes {
+            domain: parsed.domain().map(|d| d.trim_start_matches('.').to_owned()),
+            path,
+            secure: parsed.secure().unwrap_or(false),
+            http_only: parsed.http_only().unwrap_or(false),
+            same_site: parsed.same_site().map(|s| s.to_string()),
+            partitioned: parsed.partitioned().unwrap_or(false),
+        },
+    })
+}
+
+/// The directory of the request's path (RFC 6265bis section 5.1.4).
+fn default_path(request_path: &str) -> String {
+    match request_path.rfind('/') {
+        Some(at) if at > 0 && request_path.starts_with('/') => request_path[..at].to_owned(),
+        _ => "/".to_owned(),
+    }
+}
+
+/// The `Set-Cookie` value that deletes the cookie `name` that was set with `attributes`.
+#[must_use]
+pub fn deletion(name: &str, attributes: &Attributes) -> String {
+    let mut out = format!("{name}=; Path={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", attributes.path);
+    if let Some(domain) = &attributes.domain {
+        out.push_str("; Domain=");
+        out.push_str(domain);
+    }
+    // A browser accepts a `__Secure-`, `__Host-` or Partitioned cookie, deletion included, only with `Secure`.
+    if attributes.secure {
+        out.push_str("; Secure");
+    }
+    if attributes.http_only {
+        out.push_str("; HttpOnly");
+    }
+    if let Some(same_site) = &attributes.same_site {
+        out.push_str("; SameSite=");
+        out.push_str(same_site);
+    }
+    if attributes.partitioned {
+        out.push_str("; Partitioned");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::profile::{Extract, NamePattern};
+    use super::*;
+
+    fn rules() -> Vec<CookieRule> {
+        let rule = |name: &str, kind| CookieRule { name: NamePattern::parse(name), kind, extract: Extract::Whole };
+        vec![rule("sess_id", CookieKind::Session), rule("remember*", CookieKind::Companion)]
+    }
+
+    fn forwarded(fields: &[&str]) -> (Option<String>, usize, usize) {
+        let rules = rules();
+        let parsed = RequestCookies::parse(fields.iter().map(|f| f.as_bytes()), &rules);
+        let out = parsed.forwarded(|_, _| false).map(|bytes| String::from_utf8(bytes).unwrap());
+        (out, parsed.tokens.len(), parsed.dropped)
+    }
+
+    #[test]
+    fn tokens_are_found_over_all_fields_and_stripped() {
+        let cases: [(&[&str], Option<&str>, usize, usize); 12] = [
+            (&["a=1; sess_id=x; b=2"], Some("a=1; b=2"), 1, 0),
+            (&["sess_id=x"], None, 1, 0),
+            (&["sess_id=x; sess_id=y", "sess_id=z"], None, 3, 0),
+            (&["remember_me=1;a=b"], Some("a=b"), 1, 0),
+            (&["a=1"], Some("a=1"), 0, 0),
+            (&["SESS_ID=x; a=1"], Some("a=1"), 0, 1),
+            (&["sess.id=x; sess id=y; sess[id=z"], None, 0, 3),
+            (&["%73ess_id=x"], None, 0, 1),
+            (&["$Version=1; sess_id=x"], None, 1, 1),
+            (&["a=\"1; sess_id=x; b=2\""], None, 1, 2),
+            (&["a=1, sess_id=x"], None, 0, 1),
+            (&["sess_id="], None, 0, 1),
+        ];
+        for (fields, out, tokens, dropped) in cases {
+            assert_eq!(forwarded(fields), (out.map(str::to_owned), tokens, dropped), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn harmless_headers_need_no_rewrite() {
+        let rules = rules();
+        for field in ["a=1; b=\"x y\"; c=1,2", "", "theme=dark;;lang=de"] {
+            assert!(!RequestCookies::parse(std::iter::once(field.as_bytes()), &rules).needs_rewrite(), "{field}");
+        }
+    }
+
+    #[test]
+    fn set_cookie_is_read_and_deleted_with_its_attributes() {
+        let now = Moment::from_unix_ms(1_700_000_000_000);
+        let field = b"sid=v; Domain=.example.com; Secure; HttpOnly; SameSite=Strict; Priority=High";
+        let set = read_set_cookie(field, "/app/login", now).unwrap();
+        assert!(!set.deletes);
+        assert_eq!(
+            deletion(&set.name, &set.attributes),
+            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; HttpOnly; SameSite=Strict"
+        );
+    }
+
+    #[test]
+    fn deletions_are_recognised() {
+        let now = Moment::from_unix_ms(1_700_000_000_000);
+        for (field, deletes) in [
+            ("sid=x; Max-Age=0", true),
+            ("sid=x; Max-Age=-1", true),
+            ("sid=deleted; Expires=Thu, 01 Jan 1970 00:00:01 GMT", true),
+            ("sid=\"\"; Path=/", true),
+            ("sid=x; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:01 GMT", false),
+            ("sid=x", false),
+        ] {
+            assert_eq!(read_set_cookie(field.as_bytes(), "/", now).unwrap().deletes, deletes, "{field}");
+        }
+    }
+}

@@ -143,7 +143,10 @@ pub struct Rival {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The new session becomes active, and these others end as `max_concurrent`, in this order.
-    Active { end: SmallVec<[SessionId; 2]> },
+    Active {
+        /// Those who make room.
+        end: SmallVec<[SessionId; 2]>,
+    },
     /// The new session is held back as pending; nobody ends.
     Pending,
 }
