@@ -1,3 +1,4 @@
 //! Tenure: a session enforcement gateway (architecture prose follows with the skeleton).
 pub mod clock;
 pub mod session;
+pub mod store;

@@ -107,7 +107,8 @@ fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
     }
     let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
     // RFC 2965 parsers take a comma for a separator, quoted-string parsers take `;` within quotes for text.
-    unbalanced || (value.contains(&b',') && value.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules)))
+    unbalanced
+        || (value.contains(&b',') && value.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules)))
 }
 
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
@@ -129,7 +130,8 @@ fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
         let stem_mangled = mangle(rule.name.stem().as_bytes());
         candidates.iter().any(|candidate| {
             rule.name.matches_any_case(candidate)
-                || (stem_mangled.eq_ignore_ascii_case(candidate) && stem_mangled != rule.name.stem().as_bytes())
+                || (stem_mangled.eq_ignore_ascii_case(candidate)
+                    && stem_mangled != rule.name.stem().as_bytes())
         })
     })
 }
@@ -189,7 +191,10 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
         (None, Some(at)) => at.unix_timestamp() <= i64::try_from(now.unix_ms() / 1000).unwrap_or(i64::MAX),
         (None, None) => false,
     };
-    let path = parsed.path().filter(|p| p.starts_with('/')).map_or_else(|| default_path(request_path), str::to_owned);
+    let path = parsed
+        .path()
+        .filter(|p| p.starts_with('/'))
+        .map_or_else(|| default_path(request_path), str::to_owned);
     let value = parsed.value().to_owned();
     Some(SetCookie {
         name: parsed.name().to_owned(),
@@ -217,7 +222,8 @@ fn default_path(request_path: &str) -> String {
 /// The `Set-Cookie` value that deletes the cookie `name` that was set with `attributes`.
 #[must_use]
 pub fn deletion(name: &str, attributes: &Attributes) -> String {
-    let mut out = format!("{name}=; Path={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", attributes.path);
+    let mut out =
+        format!("{name}=; Path={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", attributes.path);
     if let Some(domain) = &attributes.domain {
         out.push_str("; Domain=");
         out.push_str(domain);
@@ -245,7 +251,8 @@ mod tests {
     use super::*;
 
     fn rules() -> Vec<CookieRule> {
-        let rule = |name: &str, kind| CookieRule { name: NamePattern::parse(name), kind, extract: Extract::Whole };
+        let rule =
+            |name: &str, kind| CookieRule { name: NamePattern::parse(name), kind, extract: Extract::Whole };
         vec![rule("sess_id", CookieKind::Session), rule("remember*", CookieKind::Companion)]
     }
 
@@ -281,7 +288,10 @@ mod tests {
     fn harmless_headers_need_no_rewrite() {
         let rules = rules();
         for field in ["a=1; b=\"x y\"; c=1,2", "", "theme=dark;;lang=de"] {
-            assert!(!RequestCookies::parse(std::iter::once(field.as_bytes()), &rules).needs_rewrite(), "{field}");
+            assert!(
+                !RequestCookies::parse(std::iter::once(field.as_bytes()), &rules).needs_rewrite(),
+                "{field}"
+            );
         }
     }
 

@@ -113,9 +113,7 @@ pub fn weigh(tokens: &[Weighed<'_>], dropped: usize) -> (Evidence, Kept) {
 /// The session whose live token counts. A current value counts before an alias of the same kind.
 fn live_session(tokens: &[Weighed<'_>]) -> Option<(SessionId, bool)> {
     let rank = |token: &Weighed<'_>| match token.standing {
-        Standing::Live { session, alias } => {
-            Some((token.kind == CookieKind::Companion, alias, session))
-        }
+        Standing::Live { session, alias } => Some((token.kind == CookieKind::Companion, alias, session)),
         Standing::Unseen
         | Standing::Stale
         | Standing::Pending { .. }
@@ -123,7 +121,9 @@ fn live_session(tokens: &[Weighed<'_>]) -> Option<(SessionId, bool)> {
         | Standing::Unavailable => None,
     };
     let ranked = tokens.iter().filter_map(rank);
-    ranked.min_by_key(|(companion, alias, _)| (*companion, *alias)).map(|(_, alias, session)| (session, alias))
+    ranked
+        .min_by_key(|(companion, alias, _)| (*companion, *alias))
+        .map(|(_, alias, session)| (session, alias))
 }
 
 /// Of duplicates of one cookie only one may reach the app, or it could count another than we did (law 7): the first
@@ -300,7 +300,9 @@ pub fn decide(rules: &Rules, facts: &Facts, evidence: Evidence) -> Action {
             let how = if facts.kind == Kind::Navigation { Telling::Page } else { Telling::Problem };
             Action::HoldBack { session, how }
         }
-        Evidence::Ended { session, reason, signed_in: true, told } if !facts.place.is_open() && reason.is_told() => {
+        Evidence::Ended { session, reason, signed_in: true, told }
+            if !facts.place.is_open() && reason.is_told() =>
+        {
             tell(rules, facts, session, reason, told)
         }
         Evidence::Unseen if rules.unseen == Unseen::Adopt || !rules.enforce => Action::Adopt,

@@ -64,7 +64,9 @@ pub fn normal_name(raw: &str, case: UserCase) -> Result<Option<String>, NameTooL
 
 /// Roles as an app names them in one value: separated by commas or white space.
 pub fn split_roles(raw: &str) -> impl Iterator<Item = &str> {
-    raw.split([',', ' ', '\t']).filter(|role| !role.is_empty() && role.len() <= MAX_NAME_BYTES).take(MAX_ROLES)
+    raw.split([',', ' ', '\t'])
+        .filter(|role| !role.is_empty() && role.len() <= MAX_NAME_BYTES)
+        .take(MAX_ROLES)
 }
 
 /// Three places from which user, tenant and roles are read; `None` where the source names none.
@@ -250,11 +252,8 @@ mod tests {
 
     #[test]
     fn success_needs_every_part() {
-        let rule = Success {
-            status: vec![302, 303],
-            location_not: Some("/login*".into()),
-            ..Success::default()
-        };
+        let rule =
+            Success { status: vec![302, 303], location_not: Some("/login*".into()), ..Success::default() };
         let found = StatusCode::FOUND;
         for (status, location, holds) in [
             (found, Some("/home"), true),

@@ -1,1 +1,249 @@
-//! (being written)
+//! What a response teaches: the second half of the gate.
+//!
+//! [`learn`] is a total function of what the request carried, what the response did to the session cookie, and whom
+//! the identity sources named. The store carries the lesson out, atomically.
+
+use super::gate::Place;
+use super::identity::Identity;
+
+/// What the request carried upstream, judged again at the moment of learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried<'a> {
+    /// No token of a session that is live now; also a value that a sign-in has replaced meanwhile (R10).
+    Nothing,
+    /// A live session that nobody has signed in on.
+    Anonymous {
+        /// By a value in use, not by an alias.
+        current: bool,
+    },
+    /// A live session with a user.
+    SignedIn {
+        /// Whose.
+        identity: &'a Identity,
+        /// By a value in use, not by an alias.
+        current: bool,
+    },
+    /// A session that has ended meanwhile.
+    Over,
+}
+
+/// What the response does to the configured cookies, companions aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// Nothing, or it sets again what the request carried.
+    Untouched,
+    /// It sets a value that the request did not carry and that no live session holds.
+    Fresh,
+    /// It sets a value of an ended session that may begin its next generation now (R12).
+    Recycled,
+    /// It sets a value of an ended session, and this response may not bring it back.
+    Dead,
+    /// It deletes the session cookie.
+    Deleted,
+}
+
+/// Everything that a lesson is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Taught<'a> {
+    /// What the request carried.
+    pub carried: Carried<'a>,
+    /// What the response does to the session cookie.
+    pub cookies: Cookies,
+    /// Whom the sources name for this response.
+    pub identity: Option<&'a Identity>,
+    /// The source that named the carried session's user was asked about this response and named nobody.
+    pub source_silent: bool,
+    /// Where the request went.
+    pub place: Place,
+    /// The configuration says where signing in happens.
+    pub sign_in_known: bool,
+    /// The request brought a dead token of somebody's ended session.
+    pub after_end: bool,
+}
+
+/// What to do about the response's cookies and identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// Nothing about sessions.
+    Nothing,
+    /// Drop the configured cookies from the response; learn nothing.
+    Withhold,
+    /// A new anonymous session begins with the response's cookies.
+    Start,
+    /// A new signed-in session begins with the response's cookies.
+    SignIn,
+    /// The carried anonymous session becomes a signed-in one.
+    Identify,
+    /// The carried session's cookie has a new value.
+    Rotate,
+    /// The same user signed in again: a new session, the old one ends as `superseded`.
+    Supersede,
+    /// Another user signed in: a new session, the old one ends as `account_switched`.
+    Switch,
+    /// The app signed its user out.
+    Logout,
+    /// The app signed its user out and began an anonymous session.
+    LogoutAndStart,
+}
+
+/// Draws the lesson.
+#[must_use]
+pub fn learn(taught: &Taught<'_>) -> Lesson {
+    match (taught.carried, taught.cookies) {
+        // A response to a request whose session ended meanwhile brings nothing back (FIELD F7).
+        (Carried::Over, _) | (_, Cookies::Dead) => Lesson::Withhold,
+        (Carried::Nothing, cookies) => without_session(taught, cookies),
+        (Carried::Anonymous { current }, cookies) => on_anonymous(taught, current, cookies),
+        (Carried::SignedIn { identity, current }, cookies) => {
+            on_signed_in(taught, identity, current, cookies)
+        }
+    }
+}
+
+fn without_session(taught: &Taught<'_>, cookies: Cookies) -> Lesson {
+    if !matches!(cookies, Cookies::Fresh | Cookies::Recycled) {
+        return Lesson::Nothing;
+    }
+    match taught.identity {
+        None => Lesson::Start,
+        // The app signs the browser back in by itself (remember-me): that is no sign-in (R6, FIELD F6).
+        Some(_) if taught.after_end && taught.sign_in_known && taught.place != Place::SignIn => {
+            Lesson::Withhold
+        }
+        Some(_) => Lesson::SignIn,
+    }
+}
+
+fn on_anonymous(taught: &Taught<'_>, current: bool, cookies: Cookies) -> Lesson {
+    match (taught.identity, cookies) {
+        (_, Cookies::Recycled | Cookies::Dead) => Lesson::Withhold,
+        (Some(_), Cookies::Untouched | Cookies::Fresh) => Lesson::Identify,
+        (_, Cookies::Deleted) if current => Lesson::Logout,
+        (_, Cookies::Deleted) => Lesson::Withhold,
+        (None, Cookies::Fresh) => Lesson::Rotate,
+        (None, Cookies::Untouched) => Lesson::Nothing,
+    }
+}
+
+fn on_signed_in(taught: &Taught<'_>, known: &Identity, current: bool, cookies: Cookies) -> Lesson {
+    let fresh = match cookies {
+        Cookies::Recycled | Cookies::Dead => return Lesson::Withhold,
+        // Only an answer to the current value signs out (R11).
+        Cookies::Deleted if current => return Lesson::Logout,
+        Cookies::Deleted => return Lesson::Withhold,
+        Cookies::Fresh => true,
+        Cookies::Untouched => false,
+    };
+    match taught.identity {
+        // A later source never changes what an earlier one said (R8); the form of a sign-in says who signs in now.
+        Some(named) if named.source > known.source && !(fresh && taught.place == Place::SignIn) => {
+            rotate_if(fresh)
+        }
+        Some(named) if !is_same_user(named, known) => Lesson::Switch,
+        Some(_) if fresh && taught.place == Place::SignIn => Lesson::Supersede,
+        Some(_) => rotate_if(fresh),
+        None if fresh && current && (taught.place == Place::Logout || taught.source_silent) => {
+            Lesson::LogoutAndStart
+        }
+        None => rotate_if(fresh),
+    }
+}
+
+fn rotate_if(fresh: bool) -> Lesson {
+    if fresh { Lesson::Rotate } else { Lesson::Nothing }
+}
+
+fn is_same_user(a: &Identity, b: &Identity) -> bool {
+    a.user == b.user && a.tenant == b.tenant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(user: &str, source: u8) -> Identity {
+        Identity { user: user.into(), tenant: "default".into(), roles: vec![], source }
+    }
+
+    fn taught<'a>(carried: Carried<'a>, cookies: Cookies, identity: Option<&'a Identity>) -> Taught<'a> {
+        Taught {
+            carried,
+            cookies,
+            identity,
+            source_silent: false,
+            place: Place::Other,
+            sign_in_known: true,
+            after_end: false,
+        }
+    }
+
+    #[test]
+    fn lessons_follow_from_what_was_carried_and_set() {
+        let (ann, bob) = (who("ann", 0), who("bob", 0));
+        let anonymous = Carried::Anonymous { current: true };
+        let signed_in = Carried::SignedIn { identity: &ann, current: true };
+        let by_alias = Carried::SignedIn { identity: &ann, current: false };
+        let cases = [
+            (Carried::Nothing, Cookies::Untouched, None, Lesson::Nothing),
+            (Carried::Nothing, Cookies::Untouched, Some(&ann), Lesson::Nothing),
+            (Carried::Nothing, Cookies::Fresh, None, Lesson::Start),
+            (Carried::Nothing, Cookies::Recycled, None, Lesson::Start),
+            (Carried::Nothing, Cookies::Fresh, Some(&ann), Lesson::SignIn),
+            (Carried::Nothing, Cookies::Dead, Some(&ann), Lesson::Withhold),
+            (Carried::Over, Cookies::Fresh, Some(&ann), Lesson::Withhold),
+            (anonymous, Cookies::Fresh, None, Lesson::Rotate),
+            (anonymous, Cookies::Fresh, Some(&ann), Lesson::Identify),
+            (anonymous, Cookies::Untouched, Some(&ann), Lesson::Identify),
+            (anonymous, Cookies::Deleted, None, Lesson::Logout),
+            (signed_in, Cookies::Fresh, None, Lesson::Rotate),
+            (signed_in, Cookies::Fresh, Some(&ann), Lesson::Rotate),
+            (signed_in, Cookies::Untouched, Some(&ann), Lesson::Nothing),
+            (signed_in, Cookies::Untouched, Some(&bob), Lesson::Switch),
+            (signed_in, Cookies::Deleted, None, Lesson::Logout),
+            (by_alias, Cookies::Deleted, None, Lesson::Withhold),
+            (by_alias, Cookies::Fresh, None, Lesson::Rotate),
+            (signed_in, Cookies::Dead, None, Lesson::Withhold),
+        ];
+        for (carried, cookies, identity, lesson) in cases {
+            assert_eq!(
+                learn(&taught(carried, cookies, identity)),
+                lesson,
+                "{carried:?} {cookies:?} {identity:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sign_in_by_the_same_user_supersedes() {
+        let ann = who("ann", 0);
+        let carried = Carried::SignedIn { identity: &ann, current: true };
+        let at_sign_in = Taught { place: Place::SignIn, ..taught(carried, Cookies::Fresh, Some(&ann)) };
+        assert_eq!(learn(&at_sign_in), Lesson::Supersede);
+        let same_value = Taught { cookies: Cookies::Untouched, ..at_sign_in };
+        assert_eq!(learn(&same_value), Lesson::Nothing);
+    }
+
+    #[test]
+    fn remember_me_after_an_end_is_no_sign_in() {
+        let ann = who("ann", 0);
+        let back = Taught { after_end: true, ..taught(Carried::Nothing, Cookies::Fresh, Some(&ann)) };
+        assert_eq!(learn(&back), Lesson::Withhold);
+        assert_eq!(learn(&Taught { place: Place::SignIn, ..back }), Lesson::SignIn);
+        assert_eq!(learn(&Taught { sign_in_known: false, ..back }), Lesson::SignIn);
+    }
+
+    #[test]
+    fn a_fresh_anonymous_value_on_logout_or_from_a_silent_source_signs_out() {
+        let ann = who("ann", 0);
+        let base = taught(Carried::SignedIn { identity: &ann, current: true }, Cookies::Fresh, None);
+        assert_eq!(learn(&Taught { place: Place::Logout, ..base }), Lesson::LogoutAndStart);
+        assert_eq!(learn(&Taught { source_silent: true, ..base }), Lesson::LogoutAndStart);
+    }
+
+    #[test]
+    fn a_later_source_never_changes_the_user() {
+        let (ann, bob) = (who("ann", 0), who("bob", 1));
+        let carried = Carried::SignedIn { identity: &ann, current: true };
+        assert_eq!(learn(&taught(carried, Cookies::Untouched, Some(&bob))), Lesson::Nothing);
+    }
+}

@@ -23,6 +23,7 @@ pub mod lesson;
 pub mod path;
 pub mod policy;
 pub mod profile;
+pub mod record;
 pub mod return_to;
 mod time;
 

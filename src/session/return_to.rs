@@ -7,8 +7,29 @@ pub const MAX_BYTES: usize = 2048;
 
 /// Everything but unreserved characters and `/` is escaped within the query parameter.
 const ESCAPED: &AsciiSet = &CONTROLS
-    .add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'\'').add(b'<').add(b'>').add(b'=')
-    .add(b'?').add(b'[').add(b'\\').add(b']').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}').add(b':').add(b';').add(b',').add(b'@');
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'\'')
+    .add(b'<')
+    .add(b'>')
+    .add(b'=')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b':')
+    .add(b';')
+    .add(b',')
+    .add(b'@');
 
 /// Whether `target` leads back to this very origin: one leading `/`, no second slash or backslash in any spelling
 /// that a browser would read as another host, no control characters, at most [`MAX_BYTES`].
@@ -51,9 +72,26 @@ mod tests {
     #[test]
     fn ways_to_other_hosts_are_refused() {
         let evil = [
-            "", "evil.com", "//evil.com", "///evil.com", "/\\evil.com", "\\/evil.com", "/%09/evil.com", "/%5cevil.com",
-            "/%2fevil.com", "/%2Fevil.com", "/\t/evil.com", "/\n/evil.com", "/%0d%0aSet-Cookie:x", "http://evil.com",
-            "https:evil.com", "javascript:alert(1)", "/%00", "%2f%2fevil.com", " //evil.com", "/\u{1}x",
+            "",
+            "evil.com",
+            "//evil.com",
+            "///evil.com",
+            "/\\evil.com",
+            "\\/evil.com",
+            "/%09/evil.com",
+            "/%5cevil.com",
+            "/%2fevil.com",
+            "/%2Fevil.com",
+            "/\t/evil.com",
+            "/\n/evil.com",
+            "/%0d%0aSet-Cookie:x",
+            "http://evil.com",
+            "https:evil.com",
+            "javascript:alert(1)",
+            "/%00",
+            "%2f%2fevil.com",
+            " //evil.com",
+            "/\u{1}x",
         ];
         for target in evil {
             assert!(!is_safe(target), "{target:?}");
@@ -66,7 +104,10 @@ mod tests {
 
     #[test]
     fn the_way_back_is_escaped() {
-        assert_eq!(login_location("/login", Some("next"), Some("/a?b=c&d=e")), "/login?next=/a%3Fb%3Dc%26d%3De");
+        assert_eq!(
+            login_location("/login", Some("next"), Some("/a?b=c&d=e")),
+            "/login?next=/a%3Fb%3Dc%26d%3De"
+        );
         assert_eq!(login_location("/login?x=1", Some("next"), Some("/a")), "/login?x=1&next=/a");
         assert_eq!(login_location("/login", Some("next"), Some("//evil")), "/login");
         assert_eq!(login_location("/login", None, Some("/a")), "/login");

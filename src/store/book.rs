@@ -1,0 +1,85 @@
+//! The book of policies that the table holds sessions to; replaced whole at a reload.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::session::identity::Identity;
+use crate::session::layers::{Layers, Subject};
+use crate::session::record::{AppId, Mode};
+use crate::session::{Policy, Span};
+
+/// What the table needs to know of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppRules {
+    /// Its name.
+    pub name: String,
+    /// Whether time-outs and limits act.
+    pub mode: Mode,
+}
+
+/// What the table needs to know of one role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleRules {
+    /// Users who hold it by the operator's word, by (tenant, user).
+    pub users: Vec<(String, String)>,
+    /// It counts when an identity source gives it (R9).
+    pub learned: bool,
+}
+
+/// Everything that a session's policy follows from, and the table's own bounds.
+#[derive(Clone, Debug)]
+pub struct Book {
+    /// All layers.
+    pub layers: Layers,
+    /// Every app of the configuration.
+    pub apps: Vec<AppRules>,
+    /// Every role of the configuration.
+    pub roles: BTreeMap<String, RoleRules>,
+    /// How long the value from before a rotation lives on.
+    pub rotation_grace: Span,
+    /// Most anonymous sessions.
+    pub anonymous_sessions: usize,
+    /// How long ended sessions are remembered.
+    pub ended_kept: Span,
+}
+
+/// The book with what the table adds: its number, and apps by their ids.
+pub(super) struct Bound {
+    pub(super) epoch: u32,
+    pub(super) book: Book,
+    /// Index: [`AppId`]. Names stay for ever, modes follow the book.
+    pub(super) apps: Vec<(Arc<str>, Mode)>,
+}
+
+impl Bound {
+    pub(super) fn mode(&self, app: AppId) -> Mode {
+        self.apps.get(usize::from(app.0)).map_or(Mode::Enforce, |(_, mode)| *mode)
+    }
+
+    pub(super) fn name(&self, app: AppId) -> Arc<str> {
+        self.apps.get(usize::from(app.0)).map_or_else(|| "".into(), |(name, _)| Arc::clone(name))
+    }
+
+    pub(super) fn policy(&self, app: AppId, identity: Option<&Identity>) -> Policy {
+        let name = self.name(app);
+        let roles = identity.map(|identity| self.book.roles_of(identity)).unwrap_or_default();
+        self.book.layers.effective(&Subject {
+            app: &name,
+            tenant: identity.map(|i| i.tenant.as_str()),
+            user: identity.map(|i| i.user.as_str()),
+            roles: &roles,
+        })
+    }
+}
+
+impl Book {
+    /// The roles that count for `identity`: those the operator gave, and those a source gave that may be learned.
+    #[must_use]
+    pub fn roles_of(&self, identity: &Identity) -> Vec<String> {
+        let holds = |rules: &RoleRules, role: &String| {
+            let given = rules.users.iter().any(|(t, u)| *t == identity.tenant && *u == identity.user);
+            given || (rules.learned && identity.roles.contains(role))
+        };
+        self.roles.iter().filter(|(role, rules)| holds(rules, role)).map(|(role, _)| role.clone()).collect()
+    }
+}

@@ -1,0 +1,83 @@
+//! One session behind its lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::session::record::Session;
+
+/// A session and what changes beside it without its lock.
+pub(super) struct Cell {
+    pub(super) session: Mutex<Session>,
+    /// Exchanges in progress; an end needs to reach the workers only when there are some.
+    exchanges: AtomicU32,
+    /// WebSockets and event streams among them.
+    live_connections: AtomicU32,
+    /// The sweeper's bucket in which the session is filed; entries of other buckets are out of date.
+    pub(super) filed: AtomicU64,
+}
+
+impl Cell {
+    pub(super) fn new(session: Session) -> Arc<Self> {
+        Arc::new(Self {
+            session: Mutex::new(session),
+            exchanges: AtomicU32::new(0),
+            live_connections: AtomicU32::new(0),
+            filed: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.exchanges.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn live_connections(&self) -> u32 {
+        self.live_connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A session that the table found. Opaque: everything is done through the [`super::Table`].
+#[derive(Clone)]
+pub struct SessionRef(pub(super) Arc<Cell>);
+
+impl SessionRef {
+    /// Counts one exchange in progress until the guard is dropped.
+    #[must_use]
+    pub fn busy(&self) -> BusyGuard {
+        // ORDER: the count rises before the worker judges again, so that an end either is seen there or sees it here.
+        self.0.exchanges.fetch_add(1, Ordering::AcqRel);
+        BusyGuard(Arc::clone(&self.0))
+    }
+
+    /// Counts one live connection (WebSocket, event stream) until the guard is dropped.
+    #[must_use]
+    pub fn live_connection(&self) -> LiveGuard {
+        self.0.live_connections.fetch_add(1, Ordering::Relaxed);
+        LiveGuard(Arc::clone(&self.0))
+    }
+
+    /// Whether both are the same session.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// See [`SessionRef::busy`].
+pub struct BusyGuard(Arc<Cell>);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.exchanges.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// See [`SessionRef::live_connection`].
+pub struct LiveGuard(Arc<Cell>);
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.0.live_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,75 @@
+//! Where sessions live.
+//!
+//! The [`Table`] in memory answers every request. Its methods take closures or values and return owned values: no
+//! guard of a map or a lock ever leaves this module. Lock order, everywhere: the user's index entry, then one
+//! session's own lock; the maps of tokens and ids are never held while a session is locked. Policy stays in
+//! `session/`; this module only makes its decisions atomic.
+//!
+//! What happened is told to an [`Observer`] after all locks are released, by every path alike, so that no end can
+//! go unaudited and no stream uncut.
+
+mod anonymous;
+mod book;
+mod cell;
+mod enrol;
+mod keys;
+mod query;
+mod sweep;
+mod table;
+
+use std::sync::Arc;
+
+pub use book::{AppRules, Book, RoleRules};
+pub use cell::SessionRef;
+pub use enrol::{Enrolled, Newcomer};
+pub use keys::{Hasher, random_bytes};
+pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
+pub use table::{Counts, Table};
+
+use crate::session::identity::Identity;
+use crate::session::{EndReason, Moment, SessionId};
+
+/// What happened to a session; told once, after the fact, outside all locks.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The session.
+    pub id: SessionId,
+    /// The app's name.
+    pub app: Arc<str>,
+    /// Its user, where one is known.
+    pub identity: Option<Arc<Identity>>,
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub at: Moment,
+    /// Exchanges of this session were in progress.
+    pub busy: bool,
+}
+
+/// The kinds of [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Somebody signed in.
+    SignedIn,
+    /// Somebody signed in beyond the limit and is held back.
+    HeldBack,
+    /// It ended.
+    Ended {
+        /// Why.
+        reason: EndReason,
+        /// By whom, where a person or an operator's token did it.
+        by: Option<Arc<str>>,
+    },
+    /// It would have ended if the gateway enforced (R17).
+    WouldEnd(EndReason),
+    /// An anonymous session was forgotten for room (R25).
+    Evicted,
+    /// The app used a dead value again, and its next generation began (R12).
+    Recycled,
+}
+
+/// Hears of every [`Event`].
+pub trait Observer: Send + Sync {
+    /// Called outside all locks, on the thread that caused the event; must not block.
+    fn observe(&self, event: &Event);
+}

@@ -1,0 +1,280 @@
+//! Listing and revoking by filter, for the admin API and the pages.
+//!
+//! A listing walks a copy of pointers and settles each session it shows; pages are ordered by (`created_at`, id), so
+//! that a cursor stays right while sessions come and go.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::cell::{Cell, SessionRef};
+use super::table::Table;
+use crate::session::identity::Identity;
+use crate::session::record::{End, Session, State};
+use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
+
+/// Which sessions are meant. Every member that is given must fit; names are compared in their normalised form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The app's name.
+    pub app: Option<String>,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The user.
+    pub user: Option<String>,
+    /// The address.
+    pub ip: Option<IpAddr>,
+    /// Where the session stands.
+    pub state: Option<StateFilter>,
+    /// Why it ended.
+    pub reason: Option<EndReason>,
+    /// One of these sessions.
+    pub ids: Vec<SessionId>,
+}
+
+/// `state=` of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateFilter {
+    /// In use.
+    Active,
+    /// Held back.
+    Pending,
+    /// Over.
+    Ended,
+}
+
+impl StateFilter {
+    /// The API's spelling.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pending => "pending",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Where a page begins: behind the session that was made then and has this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// `created_at` of the last session of the page before.
+    pub created_at: Moment,
+    /// Its id.
+    pub id: SessionId,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A session as people see it. Holds no token and no key.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// The public id.
+    pub id: SessionId,
+    /// The app's name.
+    pub app: Arc<str>,
+    /// Who signed in.
+    pub identity: Option<Arc<Identity>>,
+    /// Roles in force, the operator's included.
+    pub roles: Vec<String>,
+    /// Where it stands.
+    pub state: StateFilter,
+    /// Its times.
+    pub times: Times,
+    /// When it will end.
+    pub deadline: Deadline,
+    /// How it ended.
+    pub end: Option<End>,
+    /// Address at its beginning.
+    pub ip: IpAddr,
+    /// `User-Agent` at its beginning.
+    pub user_agent: Arc<str>,
+    /// Requests forwarded for it.
+    pub requests: u64,
+    /// WebSockets and event streams open now.
+    pub live_connections: u32,
+}
+
+/// A user with the number of live sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserView {
+    /// The user.
+    pub user: String,
+    /// The tenant.
+    pub tenant: String,
+    /// Apps with live sessions, sorted.
+    pub apps: Vec<String>,
+    /// Live sessions in all of them.
+    pub sessions: usize,
+    /// The latest activity.
+    pub last_active_at: Moment,
+}
+
+/// What a revocation by filter did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevokeOutcome {
+    /// Sessions that fitted the filter and had not ended.
+    pub matched: usize,
+    /// Those among them that this call ended.
+    pub ended: Vec<SessionId>,
+}
+
+impl Table {
+    /// One session as people see it.
+    #[must_use]
+    pub fn view(&self, session: &SessionRef, now: Moment) -> SessionView {
+        self.view_cell(&session.0, now)
+    }
+
+    /// A page of the sessions that fit `filter`, oldest first, behind `after`; `limit` at least 1.
+    #[must_use]
+    pub fn list(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+        now: Moment,
+    ) -> Page<SessionView> {
+        let limit = limit.max(1);
+        let mut found: BTreeMap<Cursor, Arc<Cell>> = BTreeMap::new();
+        for cell in self.candidates(filter) {
+            let Some(cursor) = self.fits(&cell, filter, now) else { continue };
+            if after.is_some_and(|after| cursor <= after) {
+                continue;
+            }
+            found.insert(cursor, cell);
+            if found.len() > limit + 1 {
+                found.pop_last();
+            }
+        }
+        let more = found.len() > limit;
+        let next = more.then(|| found.keys().nth(limit - 1).copied()).flatten();
+        let items = found.values().take(limit).map(|cell| self.view_cell(cell, now)).collect();
+        Page { items, next }
+    }
+
+    /// Ends every live or held-back session that fits `filter` and is not in `except`; with `dry_run` it only counts.
+    pub fn revoke(
+        &self,
+        filter: &Filter,
+        except: &[SessionId],
+        dry_run: bool,
+        by: &Arc<str>,
+        now: Moment,
+    ) -> RevokeOutcome {
+        let mut outcome = RevokeOutcome::default();
+        for cell in self.candidates(filter) {
+            let Some(cursor) = self.fits(&cell, filter, now) else { continue };
+            let over = self.with(&cell, now, |s, _| s.ended().is_some());
+            if over || except.contains(&cursor.id) {
+                continue;
+            }
+            outcome.matched += 1;
+            if !dry_run && self.end(&SessionRef(cell), EndReason::Revoked, Some(Arc::clone(by)), now) {
+                outcome.ended.push(cursor.id);
+            }
+        }
+        outcome
+    }
+
+    /// Users with live sessions, ordered by (user, tenant), behind `after`; `tenant` and `contains` narrow the list.
+    #[must_use]
+    pub fn users(
+        &self,
+        tenant: Option<&str>,
+        contains: Option<&str>,
+        after: Option<&(String, String)>,
+        limit: usize,
+        now: Moment,
+    ) -> (Vec<UserView>, Option<(String, String)>) {
+        let mut found: BTreeMap<(String, String), UserView> = BTreeMap::new();
+        for cell in self.cells() {
+            let live = self.with(&cell, now, |s, mode| {
+                let identity = s.identity.clone()?;
+                s.is_live(mode, now).then_some((identity, s.app, s.times.last_active_at))
+            });
+            let Some((identity, app, active)) = live else { continue };
+            let key = (identity.user.clone(), identity.tenant.clone());
+            let wanted = tenant.is_none_or(|t| t == identity.tenant)
+                && contains.is_none_or(|part| identity.user.contains(part))
+                && after.is_none_or(|after| key > *after);
+            if wanted {
+                let app = self.bound.load().name(app);
+                add_session(found.entry(key.clone()).or_insert_with(|| new_user(key)), &app, active);
+                if found.len() > limit + 1 {
+                    found.pop_last();
+                }
+            }
+        }
+        let next =
+            (found.len() > limit).then(|| found.keys().nth(limit.saturating_sub(1)).cloned()).flatten();
+        (found.into_values().take(limit).collect(), next)
+    }
+
+    /// The sessions that `filter` can fit: all, or those of its user.
+    fn candidates(&self, filter: &Filter) -> Vec<Arc<Cell>> {
+        if filter.ids.is_empty() {
+            return self.cells();
+        }
+        filter.ids.iter().filter_map(|id| self.cell_by_id(*id)).collect()
+    }
+
+    fn fits(&self, cell: &Arc<Cell>, filter: &Filter, now: Moment) -> Option<Cursor> {
+        let bound = self.bound.load();
+        self.with(cell, now, |s, _| {
+            let identity = s.identity.as_deref();
+            let fits = filter.app.as_deref().is_none_or(|app| *bound.name(s.app) == *app)
+                && filter.tenant.as_deref().is_none_or(|t| identity.is_some_and(|i| i.tenant == t))
+                && filter.user.as_deref().is_none_or(|u| identity.is_some_and(|i| i.user == u))
+                && filter.ip.is_none_or(|ip| s.visitor.ip == ip)
+                && filter.state.is_none_or(|state| state_of(s) == state)
+                && filter.reason.is_none_or(|reason| s.ended().is_some_and(|end| end.reason == reason));
+            fits.then_some(Cursor { created_at: s.times.created_at, id: s.id })
+        })
+    }
+
+    fn view_cell(&self, cell: &Arc<Cell>, now: Moment) -> SessionView {
+        let bound = self.bound.load();
+        self.with(cell, now, |s, _| SessionView {
+            id: s.id,
+            app: bound.name(s.app),
+            roles: s.identity.as_deref().map(|i| bound.book.roles_of(i)).unwrap_or_default(),
+            identity: s.identity.clone(),
+            state: state_of(s),
+            times: s.times,
+            deadline: s.deadline,
+            end: s.ended().cloned(),
+            ip: s.visitor.ip,
+            user_agent: Arc::clone(&s.visitor.user_agent),
+            requests: s.requests,
+            live_connections: cell.live_connections(),
+        })
+    }
+}
+
+fn state_of(session: &Session) -> StateFilter {
+    match session.state {
+        State::Active => StateFilter::Active,
+        State::Pending(_) => StateFilter::Pending,
+        State::Ended(_) => StateFilter::Ended,
+    }
+}
+
+fn new_user((user, tenant): (String, String)) -> UserView {
+    UserView { user, tenant, apps: Vec::new(), sessions: 0, last_active_at: Moment::default() }
+}
+
+fn add_session(user: &mut UserView, app: &str, active: Moment) {
+    user.sessions += 1;
+    user.last_active_at = user.last_active_at.max(active);
+    if let Err(at) = user.apps.binary_search_by(|known| known.as_str().cmp(app)) {
+        user.apps.insert(at, app.to_owned());
+    }
+}

@@ -1,0 +1,302 @@
+//! The table in memory that answers every request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::anonymous::AnonymousClass;
+use super::book::{Book, Bound};
+use super::cell::{Cell, SessionRef};
+use super::sweep::{Remembered, Wheel};
+use super::{Event, EventKind, Observer};
+use crate::session::gate::Standing;
+use crate::session::identity::Identity;
+use crate::session::record::{AppId, CookieShape, Mode, Session, Settled};
+use crate::session::{EndReason, Moment, SessionId, TokenKey};
+
+/// Shards of each map. Fixed, because a container with one core would otherwise get four.
+const SHARDS: usize = 128;
+
+/// Whose sessions an entry of the index holds: (app, tenant, user).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct UserKey {
+    pub(super) app: AppId,
+    pub(super) tenant: Box<str>,
+    pub(super) user: Box<str>,
+}
+
+impl UserKey {
+    pub(super) fn of(app: AppId, identity: &Identity) -> Self {
+        Self { app, tenant: identity.tenant.as_str().into(), user: identity.user.as_str().into() }
+    }
+}
+
+/// All sessions. Every method settles the sessions it meets first: whether one is live is always judged at read
+/// (law 1), the sweeper only frees memory and wakes what waits.
+pub struct Table {
+    pub(super) by_token: DashMap<TokenKey, Arc<Cell>>,
+    pub(super) by_id: DashMap<SessionId, Arc<Cell>>,
+    pub(super) by_user: DashMap<UserKey, Vec<Arc<Cell>>>,
+    pub(super) bound: ArcSwap<Bound>,
+    pub(super) anonymous: Mutex<AnonymousClass>,
+    pub(super) wheel: Mutex<Wheel>,
+    pub(super) remembered: Mutex<Remembered>,
+    /// Shapes of cookies, shared by sessions (R30). Bounded: see `intern`.
+    shapes: DashMap<Arc<CookieShape>, ()>,
+    shape_count: AtomicUsize,
+    pub(super) session_count: AtomicUsize,
+    observer: Arc<dyn Observer>,
+}
+
+/// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
+const MAX_SHAPES: usize = 10_000;
+
+/// How many sessions there are, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Signed in or held back, and not known to be over.
+    pub signed_in: usize,
+    /// Anonymous.
+    pub anonymous: usize,
+    /// Ended and remembered.
+    pub ended: usize,
+}
+
+impl Table {
+    /// An empty table under `book`.
+    #[must_use]
+    pub fn new(book: Book, observer: Arc<dyn Observer>) -> Self {
+        let bound = bind(book, &[], 0);
+        Self {
+            by_token: DashMap::with_shard_amount(SHARDS),
+            by_id: DashMap::with_shard_amount(SHARDS),
+            by_user: DashMap::with_shard_amount(SHARDS),
+            bound: ArcSwap::from_pointee(bound),
+            anonymous: Mutex::default(),
+            wheel: Mutex::default(),
+            remembered: Mutex::default(),
+            shapes: DashMap::new(),
+            shape_count: AtomicUsize::new(0),
+            session_count: AtomicUsize::new(0),
+            observer,
+        }
+    }
+
+    /// Replaces the book. Sessions past their old deadline end for their old reason first; all others are held to
+    /// the new policies from the moment they are next looked at, which this call does for every one (R1).
+    pub fn set_book(&self, book: Book, now: Moment) {
+        let old = self.bound.load_full();
+        self.bound.store(Arc::new(bind(book, &old.apps, old.epoch.wrapping_add(1))));
+        for cell in self.cells() {
+            let live = self.with(&cell, now, |session, _| session.ended().is_none());
+            if live {
+                self.file(&cell);
+            }
+        }
+    }
+
+    /// The number of the app `name`; `None` when no configuration ever named it.
+    #[must_use]
+    pub fn app_id(&self, name: &str) -> Option<AppId> {
+        let bound = self.bound.load();
+        let index = bound.apps.iter().position(|(known, _)| &**known == name)?;
+        u16::try_from(index).ok().map(AppId)
+    }
+
+    /// What the table knows of `key`, with its session.
+    #[must_use]
+    pub fn look_up(&self, key: TokenKey, now: Moment) -> (Standing, Option<SessionRef>) {
+        let Some(cell) = self.cell_by_token(key) else { return (Standing::Unseen, None) };
+        let standing = self.with(&cell, now, |session, _| session.standing(key, now));
+        (standing, Some(SessionRef(cell)))
+    }
+
+    /// Notes a request of a live session: it was presented by `key`, and renews the idle clock when `touch`.
+    /// Returns whether the session is live; nothing is noted otherwise (law 3).
+    pub fn note_request(&self, session: &SessionRef, key: TokenKey, touch: bool, now: Moment) -> bool {
+        let (live, first_return, id) = self.with(&session.0, now, |s, mode| {
+            if !s.is_live(mode, now) {
+                return (false, false, s.id);
+            }
+            let first_return = !s.returned && s.identity.is_none();
+            s.presented(key, now);
+            s.requests = s.requests.saturating_add(1);
+            if touch {
+                s.touch(mode, now);
+            }
+            (true, first_return, s.id)
+        });
+        if first_return {
+            self.anonymous.lock().returned(id);
+        }
+        live
+    }
+
+    /// Renews the idle clock of a live session outside a request (upload in progress, WebSocket data).
+    pub fn touch(&self, session: &SessionRef, now: Moment) -> bool {
+        self.with(&session.0, now, |s, mode| s.touch(mode, now))
+    }
+
+    /// Whether the session is live now.
+    #[must_use]
+    pub fn is_live(&self, session: &SessionRef, now: Moment) -> bool {
+        self.with(&session.0, now, |s, mode| s.is_live(mode, now))
+    }
+
+    /// A copy of the session's record as it stands now.
+    #[must_use]
+    pub fn read(&self, session: &SessionRef, now: Moment) -> Session {
+        self.with(&session.0, now, |s, _| s.clone())
+    }
+
+    /// Runs `f` on the settled record; for reading single members without a copy of all.
+    pub fn inspect<R>(&self, session: &SessionRef, now: Moment, f: impl FnOnce(&Session) -> R) -> R {
+        self.with(&session.0, now, |s, _| f(s))
+    }
+
+    /// The session with this id.
+    #[must_use]
+    pub fn by_id(&self, id: SessionId) -> Option<SessionRef> {
+        self.cell_by_id(id).map(SessionRef)
+    }
+
+    /// Remembers that the end of this session was told on a navigation (R15).
+    pub fn mark_told(&self, session: &SessionRef, now: Moment) {
+        self.with(&session.0, now, |s, _| {
+            if let crate::session::record::State::Ended(end) = &mut s.state {
+                end.told = true;
+            }
+        });
+    }
+
+    /// Ends the session unless it has ended before.
+    pub fn end(&self, session: &SessionRef, reason: EndReason, by: Option<Arc<str>>, now: Moment) -> bool {
+        let ended = self.with(&session.0, now, |s, _| s.end(reason, by.clone(), now));
+        if ended {
+            self.after_end(&session.0, EventKind::Ended { reason, by });
+        }
+        ended
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let anonymous = self.anonymous.lock().len();
+        let ended = self.remembered.lock().len();
+        let all = self.session_count.load(Ordering::Relaxed);
+        Counts { signed_in: all.saturating_sub(anonymous + ended), anonymous, ended }
+    }
+
+    /// A shape that equal shapes share.
+    #[must_use]
+    pub fn intern(&self, shape: CookieShape) -> Arc<CookieShape> {
+        if let Some(known) = self.known_shape(&shape) {
+            return known;
+        }
+        let shape = Arc::new(shape);
+        if self.shape_count.fetch_add(1, Ordering::Relaxed) < MAX_SHAPES {
+            self.shapes.insert(Arc::clone(&shape), ());
+        }
+        shape
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends here")]
+    fn known_shape(&self, shape: &CookieShape) -> Option<Arc<CookieShape>> {
+        self.shapes.get(shape).map(|entry| Arc::clone(entry.key()))
+    }
+
+    pub(super) fn cell_by_token(&self, key: TokenKey) -> Option<Arc<Cell>> {
+        self.by_token.view(&key, |_, cell| Arc::clone(cell))
+    }
+
+    pub(super) fn cell_by_id(&self, id: SessionId) -> Option<Arc<Cell>> {
+        self.by_id.view(&id, |_, cell| Arc::clone(cell))
+    }
+
+    /// Every session, without holding a lock while they are looked at.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the table's own module; shard locks are held only to copy pointers"
+    )]
+    pub(super) fn cells(&self) -> Vec<Arc<Cell>> {
+        self.by_id.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
+    /// Locks the session, settles it, brings its policy up to date, runs `f`, and tells what happened afterwards.
+    pub(super) fn with<R>(
+        &self,
+        cell: &Arc<Cell>,
+        now: Moment,
+        f: impl FnOnce(&mut Session, Mode) -> R,
+    ) -> R {
+        let bound = self.bound.load();
+        let (settled, result) = {
+            let mut session = cell.session.lock();
+            let mode = bound.mode(session.app);
+            let settled = settle(&mut session, &bound, mode, now);
+            (settled, f(&mut session, mode))
+        };
+        self.after_settling(cell, settled);
+        result
+    }
+
+    pub(super) fn after_settling(&self, cell: &Arc<Cell>, settled: Settled) {
+        match settled {
+            Settled::AsBefore => {}
+            Settled::JustEnded(reason) => self.after_end(cell, EventKind::Ended { reason, by: None }),
+            Settled::WouldEnd(reason) => self.tell(cell, EventKind::WouldEnd(reason)),
+        }
+    }
+
+    /// What follows every end, once: leave the class of anonymous sessions, be remembered, be told.
+    pub(super) fn after_end(&self, cell: &Arc<Cell>, kind: EventKind) {
+        let (id, at) = {
+            let session = cell.session.lock();
+            (session.id, session.ended().map(|end| end.at))
+        };
+        self.anonymous.lock().remove(id);
+        self.remembered.lock().add(id, at.unwrap_or_default());
+        self.tell(cell, kind);
+    }
+
+    /// Tells the observer; no lock is held.
+    pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind) {
+        let event = {
+            let session = cell.session.lock();
+            let at = session.ended().map_or(session.times.last_active_at, |end| end.at);
+            let app = self.bound.load().name(session.app);
+            Event { id: session.id, app, identity: session.identity.clone(), kind, at, busy: cell.is_busy() }
+        };
+        self.observer.observe(&event);
+    }
+}
+
+/// Ends what is over under the old deadline, then holds the rest to the present policy (R1).
+pub(super) fn settle(session: &mut Session, bound: &Bound, mode: Mode, now: Moment) -> Settled {
+    let settled = session.settle(mode, now);
+    if session.epoch == bound.epoch {
+        return settled;
+    }
+    let policy = bound.policy(session.app, session.identity.as_deref());
+    session.adopt_policy(policy, bound.epoch);
+    match settled {
+        Settled::JustEnded(_) | Settled::WouldEnd(_) => settled,
+        Settled::AsBefore => session.settle(mode, now),
+    }
+}
+
+/// Apps keep their numbers for ever, whatever the new book names.
+fn bind(book: Book, known: &[(Arc<str>, Mode)], epoch: u32) -> Bound {
+    let mut apps: Vec<(Arc<str>, Mode)> =
+        known.iter().map(|(name, _)| (Arc::clone(name), Mode::Enforce)).collect();
+    for rules in &book.apps {
+        match apps.iter_mut().find(|(name, _)| **name == *rules.name) {
+            Some(entry) => entry.1 = rules.mode,
+            None => apps.push((rules.name.as_str().into(), rules.mode)),
+        }
+    }
+    Bound { epoch, book, apps }
+}
