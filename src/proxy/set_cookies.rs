@@ -67,6 +67,12 @@ impl ResponseCookies {
         self.configured.iter().any(|c| c.kind == CookieKind::Session && c.key.is_some())
     }
 
+    /// The key of the session cookie's new value.
+    #[must_use]
+    pub fn session_key(&self) -> Option<TokenKey> {
+        self.configured.iter().filter(|c| c.kind == CookieKind::Session).find_map(|c| c.key)
+    }
+
     /// Whether it deletes a session cookie.
     #[must_use]
     pub fn deletes_session(&self) -> bool {
