@@ -19,16 +19,16 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`clock`] | the only file that reads the time; manual in tests |
-//! | [`session`] | the pure core: deadlines, admission, the gate, cookies, paths, lessons. Values in, values out |
-//! | [`config`] | file -> checked configuration, with all faults at once |
-//! | [`telemetry`] | logs, access and audit lines, metrics |
-//! | [`store`] | the table in memory; makes the core's decisions atomic |
-//! | [`proxy`] | the data path: request -> verdict -> upstream -> lesson -> answer |
-//! | [`pages`] | the few pages of our own |
-//! | [`admin`] | the API on its own listener |
-//! | [`server`] | listeners, workers, reload, drain; ties proxy and admin together |
-//! | [`cli`], [`demo`] | the commands, and the demonstration app |
+//! | `clock` | the only file that reads the time; manual in tests |
+//! | `session` | the pure core: deadlines, admission, the gate, cookies, paths, lessons. Values in, values out |
+//! | `config` | file -> checked configuration, with all faults at once |
+//! | `telemetry` | logs, access and audit lines, metrics |
+//! | `store` | the table in memory; makes the core's decisions atomic |
+//! | `proxy` | the data path: request -> verdict -> upstream -> lesson -> answer |
+//! | `pages` | the few pages of our own |
+//! | `admin` | the API on its own listener |
+//! | `server` | listeners, workers, reload, drain; ties proxy and admin together |
+//! | `cli`, `demo` | the commands, and the demonstration app |
 //!
 //! Dependencies point downwards only: `clock, config, session <- telemetry <- store <- proxy`; `store <- pages`;
 //! `{proxy, admin} <- server <- {cli, demo} <- main`. `tests/tidy.rs` holds this.
@@ -60,14 +60,6 @@
 //! * A touch happens in `Table::note_request` and `Table::touch`, after a verdict under the same lock.
 //! * No `Debug` of the core prints a token or a key.
 
-pub mod admin;
-pub mod cli;
 pub mod clock;
-pub mod config;
-pub mod demo;
-pub mod pages;
-pub mod proxy;
-pub mod server;
 pub mod session;
 pub mod store;
-pub mod telemetry;
