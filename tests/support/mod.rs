@@ -16,7 +16,7 @@
 )]
 
 pub mod app;
-//pub mod browser;
+pub mod browser;
 pub mod logs;
 pub mod search;
 pub mod wait;
