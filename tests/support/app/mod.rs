@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::task::AbortHandle;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::support::search::TokenSearch;
+use super::search::TokenSearch;
 pub use sessions::Person;
 use sessions::Sessions;
 pub use streams::pattern;

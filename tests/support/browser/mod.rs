@@ -175,6 +175,11 @@ impl Browser {
         arrived(self.send(Ask::get(Mode::Fetch, reference)).await)
     }
 
+    /// Fetches with these cookies in place of the jar's, as a thief of them would; panics when nothing answers.
+    pub async fn fetch_with_cookie(&self, reference: &str, cookie: &str) -> Page {
+        arrived(self.send(Ask::get(Mode::Fetch, reference).with("cookie", cookie)).await)
+    }
+
     /// Submits a form; panics when nothing answers.
     pub async fn post_form(&self, reference: &str, fields: &[(&str, &str)]) -> Page {
         arrived(self.send(Ask::form(reference, fields)).await)
@@ -298,12 +303,14 @@ impl Browser {
         RawSocket::connect(addr).await.expect("the server accepts")
     }
 
-    /// Sends these bytes, returns what came until the peer closed. The peer is told by our FIN that there is no more.
+    /// Sends these bytes, returns what came until the peer closed: ask it to (`Connection: close`), or this takes all
+    /// of a test's patience. Our side stays open, for many servers take a FIN for a client that went away.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut socket = self.raw_socket().await;
         // A peer that refuses early may close before all is written; its answer counts.
         let _ = socket.write(bytes).await;
-        socket.read_to_end().await.unwrap_or_default()
+        let _ = socket.read_to_end().await;
+        socket.into_unread()
     }
 
     fn place(&self, ask: &Ask) -> Result<Url, NetError> {

@@ -10,9 +10,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::timeout;
 
+use super::super::wait::PATIENCE;
 use super::net::{Body, Net, NetError};
 use super::url::Url;
-use crate::support::wait::PATIENCE;
 
 /// A test that wants more reads piece by piece.
 const MOST_BODY_BYTES: usize = 256 << 20;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::wait::PATIENCE;
+use super::super::wait::PATIENCE;
 
 const MOST_FIELDS: usize = 256;
 
@@ -63,10 +63,15 @@ impl RawSocket {
         self.stream.set_zero_linger()
     }
 
-    /// Everything up to the peer's close; an error when it reset the connection or did not close in time.
-    pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+    /// Reads up to the peer's close; an error when it reset the connection or did not close in time.
+    pub async fn read_to_end(&mut self) -> io::Result<()> {
         while self.fill().await? > 0 {}
-        Ok(std::mem::take(&mut self.unread))
+        Ok(())
+    }
+
+    /// What was read and not yet taken as an answer.
+    pub fn into_unread(self) -> Vec<u8> {
+        self.unread
     }
 
     /// The next answer, framed by its length, its chunks or the end of the connection; `1xx` counts as one.
@@ -83,7 +88,8 @@ impl RawSocket {
             let length = length.parse().map_err(io::Error::other)?;
             answer.body = self.exactly(length).await?;
         } else {
-            answer.body = self.read_to_end().await?;
+            self.read_to_end().await?;
+            answer.body = std::mem::take(&mut self.unread);
         }
         Ok(answer)
     }

@@ -9,7 +9,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
-use crate::support::wait::soon;
+use super::super::wait::soon;
 
 /// What a WebSocket heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
