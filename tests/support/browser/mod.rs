@@ -175,9 +175,10 @@ impl Browser {
         arrived(self.send(Ask::get(Mode::Fetch, reference)).await)
     }
 
-    /// Fetches with these cookies in place of the jar's, as a thief of them would; panics when nothing answers.
+    /// Fetches with these cookies in place of the jar's, as a thief of them would: the jar learns nothing of it.
     pub async fn fetch_with_cookie(&self, reference: &str, cookie: &str) -> Page {
-        arrived(self.send(Ask::get(Mode::Fetch, reference).with("cookie", cookie)).await)
+        let held = self.hold(Ask::get(Mode::Fetch, reference).with("cookie", cookie)).await;
+        arrived(arrived(held).page().await)
     }
 
     /// Submits a form; panics when nothing answers.
