@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tenure::clock::Clock;
 use tenure::session::{Moment, Span};
 use tokio::net::TcpListener;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::app::{App, BadHeader, CloseAfter, PASSWORD, WebSocketEnd, pattern};
 use crate::support::browser::{Ask, Browser, Heard, Mode, NetError, Options, Tls, Url};
+use crate::support::tls::Certificate;
 use crate::support::wait::{PATIENCE, eventually};
 
 async fn signed_in() -> (App, Browser) {
@@ -291,29 +292,24 @@ async fn a_body_waits_for_continue_unless_the_app_is_silent() {
 }
 
 /// A TLS server that tells the HTTP version and every `Cookie` field it saw.
-async fn tls_server() -> (SocketAddr, CertificateDer<'static>) {
-    let signed = rcgen::generate_simple_self_signed(["app.localhost".to_owned()]).unwrap();
-    let root = signed.cert.der().clone();
-    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config =
-        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![root.clone()], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+async fn tls_server() -> (SocketAddr, Certificate) {
+    let certificate = Certificate::of("app.localhost");
+    let acceptor = TlsAcceptor::from(Arc::new(certificate.server(&["h2", "http/1.1"])));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
-                let service = hyper::service::service_fn(told);
-                auto::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
-            });
+            let stream = acceptor.accept(stream).await.unwrap();
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let (stream, service) = (TokioIo::new(stream), service_fn(told));
+            if h2 {
+                tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service));
+            } else {
+                tokio::spawn(http1::Builder::new().serve_connection(stream, service));
+            }
         }
     });
-    (addr, root)
+    (addr, certificate)
 }
 
 async fn told(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -328,9 +324,9 @@ async fn told(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 
 #[tokio::test]
 async fn https_speaks_h2_with_cookie_crumbs_or_http_1_1() {
-    let (addr, root) = tls_server().await;
+    let (addr, certificate) = tls_server().await;
     for (h2, expected) in [(true, "HTTP/2.0 __Host-a=1 | b=2"), (false, "HTTP/1.1 __Host-a=1; b=2")] {
-        let options = Options { tls: Some(Tls { root: root.clone(), h2 }), ..Options::default() };
+        let options = Options { tls: Some(Tls { root: certificate.root.clone(), h2 }), ..Options::default() };
         let browser = Browser::with(addr, options);
         browser.navigate("/").await;
         assert_eq!(browser.fetch("/").await.text(), expected);

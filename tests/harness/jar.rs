@@ -23,10 +23,22 @@ fn check(rule: &str, set: &[Set], ask: &str, expected: &str) {
     assert_eq!(sent(&jar, ask, From::SameSite, NOW), expected, "{rule}");
 }
 
+const A: &str = "http://a.example.com/";
+const S: &str = "https://a.org/";
+
+/// The rule, what was set, what is asked, which header goes out.
+type Case = (&'static str, &'static [Set], &'static str, &'static str);
+
+fn check_all(cases: &[Case]) {
+    assert!(cases.len() >= 10);
+    for (rule, set, ask, expected) in cases {
+        check(rule, set, ask, expected);
+    }
+}
+
 #[test]
-fn cookies_go_where_the_rfc_sends_them() {
-    const A: &str = "http://a.example.com/";
-    let cases: &[(&str, &[Set], &str, &str)] = &[
+fn names_and_values_are_read_as_the_rfc_says() {
+    check_all(&[
         ("a plain cookie comes back", &[(A, "s=1")], A, "s=1"),
         ("blanks around name and value go", &[(A, " s = 1 ; Path=/")], A, "s=1"),
         ("quotes belong to the value", &[(A, "s=\"1\"")], A, "s=\"1\""),
@@ -38,6 +50,12 @@ fn cookies_go_where_the_rfc_sends_them() {
         ("a control byte spoils the line", &[(A, "s=1\u{1}2")], A, ""),
         ("names are told apart by case", &[(A, "s=1"), (A, "S=2")], A, "s=1; S=2"),
         ("the last value wins and keeps its place", &[(A, "s=1"), (A, "t=1"), (A, "s=2")], A, "s=2; t=1"),
+    ]);
+}
+
+#[test]
+fn domains_match_as_the_rfc_says() {
+    check_all(&[
         ("without Domain it is for the host alone", &[(A, "s=1")], "http://x.a.example.com/", ""),
         ("with Domain it goes below", &[(A, "s=1; Domain=example.com")], "http://b.example.com/", "s=1"),
         ("a leading dot is ignored", &[(A, "s=1; Domain=.Example.COM")], "http://b.example.com/", "s=1"),
@@ -61,6 +79,12 @@ fn cookies_go_where_the_rfc_sends_them() {
             "s=1; s=2",
         ),
         ("ports share cookies", &[("http://a.example.com:81/", "s=1")], "http://a.example.com:82/", "s=1"),
+    ]);
+}
+
+#[test]
+fn paths_match_and_order_as_the_rfc_says() {
+    check_all(&[
         ("the default path is the folder", &[("http://a.org/x/y", "s=1")], "http://a.org/x/z", "s=1"),
         ("the default path keeps others out", &[("http://a.org/x/y", "s=1")], "http://a.org/z", ""),
         ("the default path of the top is the top", &[("http://a.org/x", "s=1")], "http://a.org/z", "s=1"),
@@ -77,61 +101,38 @@ fn cookies_go_where_the_rfc_sends_them() {
             "s=2; s=1",
         ),
         ("equal paths by age", &[(A, "b=1"), (A, "a=2"), (A, "c=3")], A, "b=1; a=2; c=3"),
+    ]);
+}
+
+#[test]
+fn secure_connections_and_prefixes_are_held() {
+    check_all(&[
         ("Secure is not set over HTTP", &[(A, "s=1; Secure")], "https://a.example.com/", ""),
         ("Secure does not go over HTTP", &[("https://a.example.com/", "s=1; Secure")], A, ""),
-        ("Secure goes over HTTPS", &[("https://a.org/", "s=1; secure")], "https://a.org/", "s=1"),
+        ("Secure goes over HTTPS", &[(S, "s=1; secure")], S, "s=1"),
         (
             "the machine itself is trusted",
             &[("http://a.localhost/", "s=1; Secure")],
             "http://a.localhost/",
             "s=1",
         ),
-        (
-            "HTTP lays nothing over a secure cookie",
-            &[("https://a.org/", "s=1; Secure"), ("http://a.org/", "s=2")],
-            "https://a.org/",
-            "s=1",
-        ),
-        ("__Secure- wants Secure", &[("https://a.org/", "__Secure-s=1")], "https://a.org/", ""),
-        (
-            "__Secure- with Secure",
-            &[("https://a.org/", "__Secure-s=1; Secure")],
-            "https://a.org/",
-            "__Secure-s=1",
-        ),
-        ("__Host- wants Path=/", &[("https://a.org/", "__Host-s=1; Secure")], "https://a.org/", ""),
-        (
-            "__Host- takes no Domain",
-            &[("https://a.org/", "__Host-s=1; Secure; Path=/; Domain=a.org")],
-            "https://a.org/",
-            "",
-        ),
-        (
-            "__Host- in order",
-            &[("https://a.org/", "__Host-s=1; Secure; Path=/")],
-            "https://a.org/",
-            "__Host-s=1",
-        ),
-        ("prefixes in any case", &[("https://a.org/", "__hOST-s=1; Secure")], "https://a.org/", ""),
-        (
-            "no prefix by a nameless cookie",
-            &[("https://a.org/", "=__Host-s=1; Secure; Path=/")],
-            "https://a.org/",
-            "",
-        ),
+        ("HTTP lays nothing over a secure cookie", &[(S, "s=1; Secure"), ("http://a.org/", "s=2")], S, "s=1"),
+        ("__Secure- wants Secure", &[(S, "__Secure-s=1")], S, ""),
+        ("__Secure- with Secure", &[(S, "__Secure-s=1; Secure")], S, "__Secure-s=1"),
+        ("__Host- wants Path=/", &[(S, "__Host-s=1; Secure")], S, ""),
+        ("__Host- takes no Domain", &[(S, "__Host-s=1; Secure; Path=/; Domain=a.org")], S, ""),
+        ("__Host- in order", &[(S, "__Host-s=1; Secure; Path=/")], S, "__Host-s=1"),
+        ("prefixes in any case", &[(S, "__hOST-s=1; Secure")], S, ""),
+        ("no prefix by a nameless cookie", &[(S, "=__Host-s=1; Secure; Path=/")], S, ""),
         ("SameSite=None wants Secure", &[(A, "s=1; SameSite=None")], A, ""),
         ("Partitioned wants Secure", &[(A, "s=1; Partitioned")], A, ""),
         (
             "partitioned cookies stand beside others",
-            &[("https://a.org/", "s=1; Secure"), ("https://a.org/", "s=2; Secure; Partitioned")],
-            "https://a.org/",
+            &[(S, "s=1; Secure"), (S, "s=2; Secure; Partitioned")],
+            S,
             "s=1; s=2",
         ),
-    ];
-    assert!(cases.len() >= 45);
-    for (rule, set, ask, expected) in cases {
-        check(rule, set, ask, expected);
-    }
+    ]);
 }
 
 #[test]

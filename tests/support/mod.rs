@@ -5,7 +5,7 @@
 //! * [`app::App`]: the app behind the gateway, over real sockets; habits are [`app::Switches`], set at run time.
 //! * [`browser::Browser`]: a cookie jar, tabs, navigations, fetches, WebSockets, event streams, raw sockets.
 //! * [`search::TokenSearch`]: proves that no token stands in a text, in any common spelling.
-//! * [`wait::eventually`] and [`logs::LogBuffer`].
+//! * [`wait::eventually`], [`logs::LogBuffer`] and [`tls::Certificate`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` marks what tests are meant to use")]
 #![allow(
@@ -19,4 +19,5 @@ pub mod app;
 pub mod browser;
 pub mod logs;
 pub mod search;
+pub mod tls;
 pub mod wait;

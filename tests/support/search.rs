@@ -42,13 +42,15 @@ struct Needle {
 /// The spellings of many tokens, searched for in one pass over each text.
 pub struct TokenSearch {
     by_stem: HashMap<[u8; STEM], Vec<Needle>>,
+    /// Whether some needle begins with these two bytes: spares most of a text the look-up.
+    begins: Vec<bool>,
     tokens: usize,
 }
 
 impl TokenSearch {
     /// A search for `tokens`; panics on one too short to be searched for, lest it go unsearched.
     pub fn new<T: AsRef<str>>(tokens: impl IntoIterator<Item = T>) -> Self {
-        let mut search = Self { by_stem: HashMap::new(), tokens: 0 };
+        let mut search = Self { by_stem: HashMap::new(), begins: vec![false; 1 << 16], tokens: 0 };
         for token in tokens {
             search.add(token.as_ref().as_bytes());
         }
@@ -66,6 +68,7 @@ impl TokenSearch {
         self.tokens += 1;
         let mut put = |spelling, bytes: Vec<u8>| {
             let Some(stem) = bytes.first_chunk::<STEM>() else { return };
+            self.begins[two(stem)] = true;
             self.by_stem.entry(*stem).or_default().push(Needle { token: number, spelling, bytes });
         };
         put("plain", token.to_vec());
@@ -83,19 +86,22 @@ impl TokenSearch {
 
     /// Every token found in `text`, named `name` in the findings.
     pub fn find(&self, name: &str, text: impl AsRef<[u8]>) -> Vec<Found> {
-        let plain = text.as_ref();
-        let once: Vec<u8> = percent_decode(plain).collect();
-        let twice: Vec<u8> = percent_decode(&once).collect();
+        let mut readable = text.as_ref().to_vec();
         let mut found = Vec::new();
-        for readable in [plain, &once, &twice] {
-            self.scan(name, readable, &mut found);
+        for _ in 0..3 {
+            self.scan(name, &readable, &mut found);
+            let decoded: Vec<u8> = percent_decode(&readable).collect();
+            if decoded == readable {
+                break;
+            }
+            readable = decoded;
         }
         found.dedup();
         found
     }
 
     fn scan(&self, name: &str, text: &[u8], found: &mut Vec<Found>) {
-        for (at, window) in text.windows(STEM).enumerate() {
+        for (at, window) in text.windows(STEM).enumerate().filter(|(_, window)| self.begins[two(window)]) {
             let Some(needles) = window.first_chunk::<STEM>().and_then(|stem| self.by_stem.get(stem)) else {
                 continue;
             };
@@ -113,6 +119,10 @@ impl TokenSearch {
             }
         }
     }
+}
+
+fn two(window: &[u8]) -> usize {
+    usize::from(window[0]) << 8 | usize::from(window[1])
 }
 
 fn hex(bytes: &[u8]) -> String {

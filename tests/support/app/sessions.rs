@@ -308,7 +308,7 @@ pub fn cookies(head: &Head) -> Vec<(String, String)> {
 fn presented(s: &Switches, head: &Head, cookies: &[(String, String)]) -> Option<String> {
     let named = |name: &str| {
         let mut values = cookies.iter().filter(|(n, _)| n == name).map(|(_, value)| value.clone());
-        if s.last_duplicate { values.last() } else { values.next() }
+        if s.last_duplicate { values.next_back() } else { values.next() }
     };
     let token = match s.profile {
         Profile::Chunked => {
