@@ -108,6 +108,11 @@ async fn a_value_rotates_at_sign_in() {
     app.set(|s| s.anonymous_cookie = false);
     let dead = browser.fetch_with_cookie("/me", &format!("SID={before}")).await;
     assert_eq!(dead.json()["user"], json!(null));
+    let first = browser.cookie("SID").unwrap();
+    sign_in(&browser, ANN).await;
+    assert_ne!(browser.cookie("SID").unwrap(), first);
+    let dead = browser.fetch_with_cookie("/me", &format!("SID={first}")).await;
+    assert_eq!(dead.json()["user"], json!(null));
 }
 
 #[tokio::test]
@@ -202,13 +207,19 @@ async fn a_slow_request_brings_the_session_back_as_switched() {
     {
         let (app, browser) = start(|s| s.resurrect = habit).await;
         sign_in(&browser, ANN).await;
+        assert_eq!(
+            browser.fetch("/slow?ms=1").await.all("set-cookie").len(),
+            1,
+            "a cookie at the end: {habit:?}"
+        );
         let token = browser.cookie("SID");
         let other = browser.new_tab();
         let slow = tokio::spawn(async move { other.fetch("/slow").await });
         eventually(PATIENCE, async || app.waiting() == 1).await;
         browser.navigate("/logout").await;
         app.release(1);
-        assert_eq!(slow.await.unwrap().status, 200);
+        let set = slow.await.unwrap().all("set-cookie").len();
+        assert_eq!(set, usize::from(comes_back), "{habit:?}");
         assert_eq!(who(&browser).await.is_some(), comes_back, "{habit:?}");
         assert_eq!(browser.cookie("SID") == token, same_value, "{habit:?}");
     }
