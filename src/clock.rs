@@ -44,10 +44,7 @@ impl Clock {
     /// A clock that starts at `start` and moves only by [`Clock::advance`].
     #[must_use]
     pub fn manual(start: Moment) -> Self {
-        Self(Kind::Manual(Arc::new(Manual {
-            unix_ms: AtomicU64::new(start.unix_ms()),
-            moved: Notify::new(),
-        })))
+        Self(Kind::Manual(Arc::new(Manual { unix_ms: AtomicU64::new(start.unix_ms()), moved: Notify::new() })))
     }
 
     /// The present moment. Never earlier than what it returned before.
@@ -129,8 +126,7 @@ fn boot_ms() -> u64 {
 
 fn monotonic_us() -> u64 {
     let t = clock_gettime(ClockId::Monotonic);
-    u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(1_000_000)
-        + u64::try_from(t.tv_nsec).unwrap_or(0) / 1000
+    u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + u64::try_from(t.tv_nsec).unwrap_or(0) / 1000
 }
 
 fn to_ms(secs: i64, nanos: i64) -> u64 {

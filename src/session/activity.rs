@@ -68,8 +68,8 @@ impl Asked<'_> {
     /// less: prefetches, preflights and requests that an `inactive` rule matches do not count.
     #[must_use]
     pub fn is_activity(&self, inactive: &[InactiveRule]) -> bool {
-        let preflight = *self.method == http::Method::OPTIONS
-            && self.headers.contains_key("access-control-request-method");
+        let preflight =
+            *self.method == http::Method::OPTIONS && self.headers.contains_key("access-control-request-method");
         let prefetch = ["sec-purpose", "purpose", "x-moz"]
             .iter()
             .any(|name| self.header(name).is_some_and(|value| value.contains("prefetch")));

@@ -199,8 +199,7 @@ mod tests {
 
     #[test]
     fn lifetime_counts_from_the_sign_in_and_from_creation_before_one() {
-        let policy =
-            Policy { force_relogin: Some(Span::from_ms(50)), idle_timeout: None, ..Policy::default() };
+        let policy = Policy { force_relogin: Some(Span::from_ms(50)), idle_timeout: None, ..Policy::default() };
         let mut times = Times { created_at: at(10), signed_in_at: None, last_active_at: at(40) };
         assert_eq!(deadline(&policy, &times).at(), at(60));
         times.signed_in_at = Some(at(30));

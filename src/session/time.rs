@@ -112,9 +112,7 @@ mod tests {
 
     #[test]
     fn spans_print_as_the_configuration_writes_them() {
-        for (ms, text) in
-            [(0, "0s"), (90_000, "1m30s"), (86_400_000, "1d"), (5_400_000, "1h30m"), (1_500, "1s500ms")]
-        {
+        for (ms, text) in [(0, "0s"), (90_000, "1m30s"), (86_400_000, "1d"), (5_400_000, "1h30m"), (1_500, "1s500ms")] {
             assert_eq!(Span::from_ms(ms).to_string(), text);
         }
     }
