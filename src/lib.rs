@@ -1,4 +1,5 @@
 //! Tenure: a session enforcement gateway (architecture prose follows with the skeleton).
 pub mod clock;
+pub mod pages;
 pub mod session;
 pub mod store;
