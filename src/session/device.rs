@@ -210,101 +210,103 @@ mod tests {
 
     const GECKO: &str = "(KHTML, like Gecko)";
 
+    /// User agent (W and G stand for the words that nearly all contain), what a person reads, kind.
+    const CASES: &[(&str, &str, &str)] = &[
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Firefox on Linux",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36",
+            "Chrome on Windows",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+            "Edge on Windows",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36 OPR/120.0.0.0",
+            "Opera on Windows",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 G Version/18.5 Safari/605.1.15",
+            "Safari on macOS",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 G Version/18.5 Mobile/15E148 Safari/604.1",
+            "Safari on iOS",
+            "phone",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 G CriOS/141.0.0.0 Mobile/15E148 Safari/604.1",
+            "Chrome on iOS",
+            "phone",
+        ),
+        (
+            "Mozilla/5.0 (iPad; CPU OS 17_0 like Mac OS X) AppleWebKit/605.1.15 G FxiOS/140.0 Mobile/15E148 Safari/605.1.15",
+            "Firefox on iPadOS",
+            "tablet",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) W Chrome/141.0.0.0 Mobile Safari/537.36",
+            "Chrome on Android",
+            "phone",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 13; SM-X900) W Chrome/141.0.0.0 Safari/537.36",
+            "Chrome on Android",
+            "tablet",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-S901B) W SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+            "Samsung Internet on Android",
+            "phone",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 12; CUBOT X30 Build/SP1A) W Chrome/141.0.0.0 Mobile Safari/537.36",
+            "Chrome on Android",
+            "phone",
+        ),
+        (
+            "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) W Chrome/141.0.0.0 Safari/537.36",
+            "Chrome on ChromeOS",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; WOW64; Trident/7.0; rv:11.0) like Gecko",
+            "Internet Explorer on Windows",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) W HeadlessChrome/141.0.0.0 Safari/537.36",
+            "Headless Chrome on Linux",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64; Xbox; Xbox One) W Chrome/90 Safari/537.36 Edge/44.18363.8131",
+            "Edge on Xbox",
+            "tv",
+        ),
+        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Crawler", "bot"),
+        ("curl/8.11.0", "curl", "program"),
+        ("python-requests/2.32.3", "Python Requests", "program"),
+    ];
+
     #[test]
     fn common_browsers_are_recognised() {
         let webkit = format!("AppleWebKit/537.36 {GECKO}");
-        let cases = [
-            (
-                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-                "Firefox on Linux",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36",
-                "Chrome on Windows",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
-                "Edge on Windows",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) W Chrome/141.0.0.0 Safari/537.36 OPR/120.0.0.0",
-                "Opera on Windows",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 G Version/18.5 Safari/605.1.15",
-                "Safari on macOS",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 G Version/18.5 Mobile/15E148 Safari/604.1",
-                "Safari on iOS",
-                "phone",
-            ),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 G CriOS/141.0.0.0 Mobile/15E148 Safari/604.1",
-                "Chrome on iOS",
-                "phone",
-            ),
-            (
-                "Mozilla/5.0 (iPad; CPU OS 17_0 like Mac OS X) AppleWebKit/605.1.15 G FxiOS/140.0 Mobile/15E148 Safari/605.1.15",
-                "Firefox on iPadOS",
-                "tablet",
-            ),
-            (
-                "Mozilla/5.0 (Linux; Android 10; K) W Chrome/141.0.0.0 Mobile Safari/537.36",
-                "Chrome on Android",
-                "phone",
-            ),
-            (
-                "Mozilla/5.0 (Linux; Android 13; SM-X900) W Chrome/141.0.0.0 Safari/537.36",
-                "Chrome on Android",
-                "tablet",
-            ),
-            (
-                "Mozilla/5.0 (Linux; Android 14; SM-S901B) W SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
-                "Samsung Internet on Android",
-                "phone",
-            ),
-            (
-                "Mozilla/5.0 (Linux; Android 12; CUBOT X30 Build/SP1A) W Chrome/141.0.0.0 Mobile Safari/537.36",
-                "Chrome on Android",
-                "phone",
-            ),
-            (
-                "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) W Chrome/141.0.0.0 Safari/537.36",
-                "Chrome on ChromeOS",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; WOW64; Trident/7.0; rv:11.0) like Gecko",
-                "Internet Explorer on Windows",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (X11; Linux x86_64) W HeadlessChrome/141.0.0.0 Safari/537.36",
-                "Headless Chrome on Linux",
-                "desktop",
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64; Xbox; Xbox One) W Chrome/90 Safari/537.36 Edge/44.18363.8131",
-                "Edge on Xbox",
-                "tv",
-            ),
-            ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Crawler", "bot"),
-            ("curl/8.11.0", "curl", "program"),
-            ("python-requests/2.32.3", "Python Requests", "program"),
-        ];
-        assert!(cases.len() > 10);
-        for (user_agent, shown, kind) in cases {
+        assert!(CASES.len() > 10);
+        for (user_agent, shown, kind) in CASES {
             let full =
                 user_agent.replace(" W ", &format!(" {webkit} ")).replace(" G ", &format!(" {GECKO} "));
             let device = Device::read(&full);
-            assert_eq!(device.to_string(), shown, "{full}");
-            assert_eq!(device.kind.map(DeviceKind::as_str), Some(kind), "{full}");
+            assert_eq!(device.to_string(), *shown, "{full}");
+            assert_eq!(device.kind.map(DeviceKind::as_str), Some(*kind), "{full}");
         }
     }
 
