@@ -107,8 +107,8 @@ fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
     }
     let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
     // RFC 2965 parsers take a comma for a separator, quoted-string parsers take `;` within quotes for text.
-    unbalanced
-        || (value.contains(&b',') && value.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules)))
+    let after_comma = |part: &[u8]| part.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules));
+    unbalanced || after_comma(name) || after_comma(value)
 }
 
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {

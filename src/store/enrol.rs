@@ -163,12 +163,17 @@ impl Table {
                 return Enrolled::Over;
             }
             gone = session.replace(tokens, now);
+            let was_pending = matches!(session.state, State::Pending(_));
             let admission = join(&mut session, &identity, &rivals, &bound, now);
             drop(session);
             if cells.iter().all(|other| !Arc::ptr_eq(other, cell)) {
                 cells.push(Arc::clone(cell));
             }
-            carry_out(admission, cell, cells, &bound, now, &mut aftermath)
+            let enrolled = carry_out(admission, cell, cells, &bound, now, &mut aftermath);
+            if matches!(enrolled, Enrolled::Pending(_)) && !was_pending {
+                aftermath.push((Arc::clone(cell), EventKind::HeldBack));
+            }
+            enrolled
         });
         self.unlink(cell, &gone);
         self.after_section(aftermath);
@@ -325,10 +330,7 @@ fn carry_out(
         Admission::Pending if observing => {
             aftermath.push((Arc::clone(cell), EventKind::WouldEnd(EndReason::MaxConcurrent)));
         }
-        Admission::Pending => {
-            aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-            return Enrolled::Pending(SessionRef(Arc::clone(cell)));
-        }
+        Admission::Pending => return Enrolled::Pending(SessionRef(Arc::clone(cell))),
         Admission::Active { end } => {
             for other in cells {
                 let mut session = other.session.lock();

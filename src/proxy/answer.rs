@@ -1,0 +1,175 @@
+//! The answers that the gateway gives itself: ends, held-back sessions, refusals.
+//!
+//! One function for each; what a browser meets is fixed by the contract. Every answer is `no-store`.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::body::Body;
+use super::visit::Visit;
+use crate::pages;
+use crate::session::activity::Kind;
+use crate::session::cookie::deletion;
+use crate::session::gate::Telling;
+use crate::session::record::Session;
+use crate::session::return_to::{from_referer, login_location};
+use crate::session::{EndReason, Moment};
+
+const TENURE_SESSION: HeaderName = HeaderName::from_static("tenure-session");
+
+/// Tells that the session has ended, in the form that the request expects, and deletes its cookies.
+#[must_use]
+pub fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Telling) -> Response<Body> {
+    let login = visit.app.config.login.as_deref();
+    let mut response = match how {
+        Telling::Redirect => redirect(&way_to_login(visit)),
+        Telling::Page => page(StatusCode::UNAUTHORIZED, pages::ended(reason, login.map(|_| way_to_login(visit)).as_deref())),
+        Telling::Problem => {
+            problem(StatusCode::UNAUTHORIZED, "Session ended", &[("reason", Some(reason.as_str())), ("login", login)])
+        }
+    };
+    mark(&mut response, &format!("ended; reason={reason}"));
+    for shape in session.shapes() {
+        if let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes)) {
+            response.headers_mut().append(SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+/// Tells that the sign-in is held back: a page for a navigation, a problem for everything else.
+#[must_use]
+pub fn held_back(visit: &Visit, page_html: Option<String>) -> Response<Body> {
+    let mut response = match page_html {
+        Some(html) => page(StatusCode::FORBIDDEN, html),
+        None => {
+            let login = visit.app.config.login.as_deref();
+            let members = [("reason", Some(EndReason::MaxConcurrent.as_str())), ("login", login)];
+            problem(StatusCode::UNAUTHORIZED, "Session held back", &members)
+        }
+    };
+    mark(&mut response, "pending");
+    response
+}
+
+/// Credentials in a header are no way round the session (`unidentified = "refuse"`).
+#[must_use]
+pub fn unidentified() -> Response<Body> {
+    let mut response =
+        problem(StatusCode::UNAUTHORIZED, "A session is needed", &[("detail", Some("sign in with a browser first"))]);
+    // No scheme is offered that a browser would open a dialogue for.
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session"));
+    response
+}
+
+/// A short problem document. Members that are `None` are left out.
+#[must_use]
+pub fn problem(status: StatusCode, title: &str, members: &[(&str, Option<&str>)]) -> Response<Body> {
+    let mut document = serde_json::Map::new();
+    document.insert("type".into(), "about:blank".into());
+    document.insert("title".into(), title.into());
+    document.insert("status".into(), status.as_u16().into());
+    for (name, value) in members {
+        if let Some(value) = value {
+            document.insert((*name).into(), (*value).into());
+        }
+    }
+    let body = serde_json::Value::Object(document).to_string();
+    own(status, "application/problem+json", body)
+}
+
+/// A JSON document.
+#[must_use]
+pub fn json(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
+    own(status, "application/json", document.to_string())
+}
+
+/// An empty answer.
+#[must_use]
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// 303 to `location`.
+#[must_use]
+pub fn redirect(location: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::SEE_OTHER);
+    let value = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+    response.headers_mut().insert(LOCATION, value);
+    response
+}
+
+/// One of our pages.
+#[must_use]
+pub fn page(status: StatusCode, html: String) -> Response<Body> {
+    let mut response = own(status, "text/html; charset=utf-8", html);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CSP));
+    response
+}
+
+fn own(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn mark(response: &mut Response<Body>, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        response.headers_mut().insert(TENURE_SESSION, value);
+    }
+}
+
+/// Where signing in begins, with the way back: the page itself for a GET, else the page that the form stood on (R15).
+fn way_to_login(visit: &Visit) -> String {
+    let reads = matches!(visit.method, http::Method::GET | http::Method::HEAD);
+    let back = if reads {
+        Some(visit.target.clone())
+    } else {
+        let referer = visit.referer.as_ref().and_then(|r| r.to_str().ok());
+        Some(referer.and_then(|r| from_referer(r, &visit.host)).unwrap_or_else(|| "/".to_owned()))
+    };
+    let login = visit.app.config.login.as_deref().unwrap_or("/");
+    let back = back.filter(|_| visit.kind == Kind::Navigation);
+    login_location(login, visit.app.config.return_to.as_deref(), back.as_deref())
+}
+
+/// What `GET /.tenure/status` says of a session; `None` for a browser without one.
+#[must_use]
+pub fn status(session: Option<&Session>, now: Moment) -> serde_json::Value {
+    use crate::session::record::State;
+    let state = match session.map(|s| &s.state) {
+        None => "none",
+        Some(State::Active) => "active",
+        Some(State::Pending(_)) => "pending",
+        Some(State::Ended(_)) => "ended",
+    };
+    let live = session.filter(|s| matches!(s.state, State::Active));
+    let reason = session.and_then(Session::ended).map(|end| end.reason.as_str());
+    let user = live.and_then(|s| s.identity.as_deref()).map(|identity| identity.user.as_str());
+    serde_json::json!({
+        "state": state,
+        "reason": reason,
+        "user": user,
+        "idle_expires_at": live.and_then(|s| rfc3339(s.deadline.idle_at)),
+        "lifetime_expires_at": live.and_then(|s| rfc3339(s.deadline.lifetime_at)),
+        "now": rfc3339(now),
+    })
+}
+
+/// RFC 3339 in UTC with milliseconds; `None` for "never".
+#[must_use]
+pub fn rfc3339(at: Moment) -> Option<String> {
+    if at == Moment::MAX {
+        return None;
+    }
+    let ms = i64::try_from(at.unix_ms()).ok()?;
+    jiff::Timestamp::from_millisecond(ms).ok().map(|t| format!("{t:.3}"))
+}

@@ -1,0 +1,275 @@
+//! The bodies that pass through: streamed, with backpressure, in bounded memory.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::exchange::Exchange;
+use super::pool::Lease;
+use crate::store::{BusyGuard, LiveGuard};
+use crate::telemetry::AccessGuard;
+
+/// How long an answer that is already flowing may go on after its session's end (R2).
+const FLOWS_ON: Duration = Duration::from_secs(5);
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream or the client broke off.
+    #[error("the peer broke off")]
+    Peer(#[source] hyper::Error),
+    /// The session ended.
+    #[error("the session ended")]
+    Ended,
+    /// The request body is larger than `limits.body_bytes`.
+    #[error("the body is too large")]
+    TooLarge,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// One of our own.
+    Own(Option<Bytes>),
+    /// The upstream's, as it flows.
+    Upstream(Box<Flow>),
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::Own(None)
+    }
+
+    /// This body.
+    #[must_use]
+    pub fn full(bytes: Bytes) -> Self {
+        Self::Own((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+/// An upstream's answer on its way to the browser.
+pub struct Flow {
+    /// The body itself.
+    pub incoming: Incoming,
+    /// The connection; goes back to its pool when the body has ended.
+    pub lease: Lease,
+    /// Registered with its session, and how to be told of its end.
+    pub bound: Option<Bound>,
+    /// An event stream ends at once and cleanly with its session; any other answer may flow on for a little.
+    pub event_stream: bool,
+    /// Writes the access line when dropped.
+    pub access: AccessGuard,
+    /// Runs since the session's end.
+    pub last_seconds: Option<Pin<Box<Sleep>>>,
+}
+
+/// What binds an exchange to its session. Dropped together.
+pub struct Bound {
+    /// How an end is told.
+    pub exchange: Exchange,
+    /// Counts the exchange.
+    pub busy: BusyGuard,
+    /// Counts a live connection (event stream, WebSocket).
+    pub live: Option<LiveGuard>,
+}
+
+impl Flow {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(bound) = &self.bound else { return Poll::Pending };
+        if bound.exchange.poll_cut(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.event_stream {
+            self.lease.discard();
+            return Poll::Ready(None);
+        }
+        let patience = self.last_seconds.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLOWS_ON)));
+        if patience.as_mut().poll(cx).is_ready() {
+            self.lease.discard();
+            return Poll::Ready(Some(Err(BodyError::Ended)));
+        }
+        Poll::Pending
+    }
+
+    fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(end);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.access.sent(data.len() as u64);
+                }
+                if self.incoming.is_end_stream() {
+                    self.lease.give_back();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.lease.discard();
+                self.access.broke_off();
+                Poll::Ready(Some(Err(BodyError::Peer(error))))
+            }
+            Poll::Ready(None) => {
+                self.lease.give_back();
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Upstream(flow) => flow.poll_flow(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Upstream(flow) => flow.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Upstream(flow) => flow.incoming.size_hint(),
+        }
+    }
+}
+
+/// What the exchange can see of its upload while hyper reads it.
+#[derive(Clone, Default)]
+pub struct UploadState(Rc<UploadCells>);
+
+#[derive(Default)]
+struct UploadCells {
+    bytes: Cell<u64>,
+    done: Cell<bool>,
+    too_large: Cell<bool>,
+}
+
+impl UploadState {
+    /// Bytes that went upstream so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// The whole body went upstream.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.0.done.get()
+    }
+
+    /// The body was larger than it may be.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.0.too_large.get()
+    }
+}
+
+/// The body of a request on its way upstream.
+pub enum Upload {
+    /// None.
+    Empty,
+    /// One that was read before (a sign-in form).
+    Full(Option<Bytes>),
+    /// As it comes from the browser.
+    Streamed {
+        /// The body itself.
+        incoming: Incoming,
+        /// The largest body; `None` is off.
+        limit: Option<u64>,
+        /// What the exchange sees of it.
+        state: UploadState,
+    },
+}
+
+impl Upload {
+    /// Whether a retry can send the request again.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty | Self::Full(None))
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed { incoming, limit, state } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let sent = state.bytes() + frame.data_ref().map_or(0, |data| data.len() as u64);
+                    state.0.bytes.set(sent);
+                    if limit.is_some_and(|limit| sent > limit) {
+                        state.0.too_large.set(true);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    }
+                    if incoming.is_end_stream() {
+                        state.0.done.set(true);
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
+                Poll::Ready(None) => {
+                    state.0.done.set(true);
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Streamed { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Streamed { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+/// Whether an answer is an event stream.
+#[must_use]
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+}

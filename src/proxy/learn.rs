@@ -1,0 +1,236 @@
+//! The response side: draws the lesson of a response and carries it out in the table.
+
+use http::HeaderMap;
+
+use super::set_cookies::{ResponseCookies, withhold};
+use super::visit::Visit;
+use crate::session::gate::Standing;
+use crate::session::identity::Identity;
+use crate::session::lesson::{Carried, Cookies, Lesson, Taught, learn};
+use crate::session::profile::CookieKind;
+use crate::session::record::{NewToken, Session, Visitor};
+use crate::session::{EndReason, Moment, TokenKey};
+use crate::store::{Enrolled, Newcomer, SessionRef, Table};
+
+/// What the sources said about a response.
+#[derive(Default)]
+pub struct Named {
+    /// Whom the first source that yields names.
+    pub identity: Option<Identity>,
+    /// The source that named the carried session's user was asked about this response and named nobody.
+    pub source_silent: bool,
+    /// A source could not answer; who signed in is unknown.
+    pub failed: bool,
+}
+
+/// What became of the response.
+pub enum Learned {
+    /// It goes to the browser.
+    Passes,
+    /// It goes to the browser without what concerned sessions.
+    Withheld,
+    /// A sign-in whose user stays unknown is answered 503 (`require_user`).
+    UserUnknown,
+}
+
+/// The session that a response speaks about, as it stands at this moment.
+struct Standpoint {
+    session: Option<(SessionRef, TokenKey)>,
+    record: Option<Session>,
+    over: bool,
+}
+
+/// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
+pub fn apply(
+    table: &Table,
+    visit: &Visit,
+    cookies: &ResponseCookies,
+    named: Named,
+    headers: &mut HeaderMap,
+    now: Moment,
+) -> Learned {
+    let tokens = tokens_of(table, visit, cookies);
+    let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
+    if named.failed && visit.app.config.require_user && change == Cookies::Fresh {
+        withhold(&visit.app, headers);
+        visit.app.metrics.withheld();
+        return Learned::UserUnknown;
+    }
+    let taught = Taught {
+        carried: standpoint.carried(),
+        cookies: change,
+        identity: named.identity.as_ref(),
+        source_silent: named.source_silent,
+        place: visit.place,
+        sign_in_known: !visit.app.config.sign_in.is_empty(),
+        after_end: visit.after_end,
+    };
+    let lesson = learn(&taught);
+    let passes = carry_out(table, visit, &standpoint, lesson, tokens, named.identity, now)
+        && lesson != Lesson::Withhold;
+    if passes {
+        forget_deleted(table, &standpoint, cookies, lesson, now);
+        return Learned::Passes;
+    }
+    if !cookies.configured.is_empty() {
+        withhold(&visit.app, headers);
+        visit.app.metrics.withheld();
+    }
+    Learned::Withheld
+}
+
+/// The response's tokens; where it sets none, those that are being adopted (R14).
+fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<NewToken> {
+    let tokens = cookies.tokens(table);
+    if cookies.sets_session() || cookies.deletes_session() || visit.adopting.is_empty() {
+        return tokens;
+    }
+    visit.adopted_tokens(table).into_iter().chain(tokens).collect()
+}
+
+impl Standpoint {
+    fn carried(&self) -> Carried<'_> {
+        if self.over {
+            return Carried::Over;
+        }
+        let (Some((_, key)), Some(record)) = (&self.session, &self.record) else { return Carried::Nothing };
+        let current = record.is_current(*key);
+        match record.identity.as_deref() {
+            Some(identity) if record.times.signed_in_at.is_some() => Carried::SignedIn { identity, current },
+            Some(_) | None => Carried::Anonymous { current },
+        }
+    }
+
+    fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
+        let Some((session, key)) = session else { return Self { session: None, record: None, over: false } };
+        let live = table.is_live(&session, now);
+        let record = table.read(&session, now);
+        // A value that a sign-in replaced meanwhile belongs to no session any more (R10).
+        if live && !record.holds(key) {
+            return Self { session: None, record: None, over: false };
+        }
+        Self { session: Some((session, key)), record: Some(record), over: !live }
+    }
+}
+
+/// Where the response's session stands, and what the response does to its cookies.
+fn stand(
+    table: &Table,
+    visit: &Visit,
+    cookies: &ResponseCookies,
+    tokens: &[NewToken],
+    now: Moment,
+) -> (Standpoint, Cookies) {
+    let mut standpoint = Standpoint::of(table, visit.carried(), now);
+    let mut change = if cookies.deletes_session() { Cookies::Deleted } else { Cookies::Untouched };
+    let session_tokens = tokens.iter().filter(|t| t.kind == CookieKind::Session);
+    let alone = !cookies.sets_session() && standpoint.session.is_none();
+    for token in session_tokens.chain(tokens.iter().filter(|t| alone && t.kind == CookieKind::Companion)) {
+        if standpoint.record.as_ref().is_some_and(|record| record.holds(token.key)) {
+            continue;
+        }
+        let (standing, owner) = table.look_up(token.key, now);
+        match standing {
+            Standing::Unseen | Standing::Stale | Standing::Unavailable => change = Cookies::Fresh,
+            Standing::Ended { .. } => return (standpoint, recycled(table, visit, owner.as_ref(), now)),
+            // Another answer to this browser brought the value first: it speaks about that session.
+            Standing::Live { .. } | Standing::Pending { .. } if standpoint.session.is_none() && !standpoint.over => {
+                standpoint = Standpoint::of(table, owner.map(|owner| (owner, token.key)), now);
+            }
+            Standing::Live { .. } | Standing::Pending { .. } => {}
+        }
+    }
+    (standpoint, change)
+}
+
+/// A value of an ended session lives again only when the app, answering a request that came after the end and
+/// carried no token, sets it itself (R12).
+fn recycled(table: &Table, visit: &Visit, owner: Option<&SessionRef>, now: Moment) -> Cookies {
+    let ended_at = owner.and_then(|owner| table.inspect(owner, now, |s| s.ended().map(|end| end.at)));
+    let after_end = ended_at.is_none_or(|at| visit.began >= at);
+    if after_end && visit.carried().is_none() && visit.adopting.is_empty() { Cookies::Recycled } else { Cookies::Dead }
+}
+
+/// Returns whether the response's cookies may reach the browser.
+fn carry_out(
+    table: &Table,
+    visit: &Visit,
+    standpoint: &Standpoint,
+    lesson: Lesson,
+    tokens: Vec<NewToken>,
+    identity: Option<Identity>,
+    now: Moment,
+) -> bool {
+    let carried = standpoint.session.as_ref();
+    match (lesson, carried, identity) {
+        (Lesson::Withhold, ..) => false,
+        (Lesson::Nothing, Some((session, key)), _) => {
+            // Companions, and the same value set again with other attributes.
+            tokens.is_empty() || standpoint.over || table.rotate(session, &tokens, *key, now) || tokens.is_empty()
+        }
+        (Lesson::Rotate, Some((session, key)), _) => table.rotate(session, &tokens, *key, now),
+        (Lesson::Start, ..) => {
+            table.start(&newcomer(visit, tokens), now);
+            true
+        }
+        (Lesson::SignIn, _, Some(identity)) => {
+            enrolled(&table.sign_in(&newcomer(visit, tokens), identity, now))
+        }
+        (Lesson::Identify, Some((session, _)), Some(identity)) => {
+            enrolled(&table.identify(session, &tokens, identity, now))
+        }
+        (Lesson::Supersede, Some((session, _)), Some(identity)) => {
+            let reason = EndReason::Superseded;
+            enrolled(&table.succeed(session, reason, newcomer(visit, tokens), identity, now))
+        }
+        (Lesson::Switch, Some((session, _)), Some(identity)) => {
+            let reason = EndReason::AccountSwitched;
+            enrolled(&table.succeed(session, reason, newcomer(visit, tokens), identity, now))
+        }
+        (Lesson::Logout, Some((session, _)), _) => {
+            table.end(session, EndReason::Logout, None, now);
+            true
+        }
+        (Lesson::LogoutAndStart, Some((session, _)), _) => {
+            table.end(session, EndReason::Logout, None, now);
+            table.start(&newcomer(visit, tokens), now);
+            true
+        }
+        (Lesson::Nothing, None, _) => true,
+        // `learn` names these only with a session and an identity; without them nothing may reach the browser.
+        (
+            Lesson::Rotate
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Supersede
+            | Lesson::Switch
+            | Lesson::Logout
+            | Lesson::LogoutAndStart,
+            ..,
+        ) => false,
+    }
+}
+
+/// A companion that the app deletes dies alone; the session cookie's deletion is a lesson of its own.
+fn forget_deleted(table: &Table, at: &Standpoint, cookies: &ResponseCookies, lesson: Lesson, now: Moment) {
+    if !matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify) {
+        return;
+    }
+    if let Some((session, _)) = &at.session {
+        for name in cookies.deleted_names() {
+            table.forget_cookie(session, name, now);
+        }
+    }
+}
+
+fn enrolled(enrolled: &Enrolled) -> bool {
+    match enrolled {
+        Enrolled::Active(_) | Enrolled::Pending(_) => true,
+        Enrolled::Over => false,
+    }
+}
+
+fn newcomer(visit: &Visit, tokens: Vec<NewToken>) -> Newcomer {
+    let visitor = Visitor { ip: visit.client_ip, user_agent: visit.user_agent().into() };
+    Newcomer { app: visit.app.id, tokens, visitor, adopted: !visit.adopting.is_empty() }
+}

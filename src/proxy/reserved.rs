@@ -1,0 +1,176 @@
+//! `/.tenure/`: the gateway's own paths, at the root and below every path, since a browser sends a cookie only below
+//! the Path that the app set it with (R5). Nothing here ever goes upstream or renews a session by a look-up.
+
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::answer;
+use super::body::Body;
+use super::intake::Intake;
+use super::visit::Visit;
+use crate::pages::{self, AskEntry};
+use crate::session::gate::Action;
+use crate::session::record::{Session, State};
+use crate::session::{EndReason, Moment, OnLimit, SessionId};
+use crate::store::{Enrolled, SessionRef, Table};
+
+/// The largest body that a reserved path takes (R26).
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What comes behind `/.tenure/` in a normalised path; `None` when the path is the app's. Any spelling counts.
+#[must_use]
+pub fn subpath(path: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
+    let plain = decoded.replace('\\', "/");
+    let mut segments = plain.split('/');
+    segments.by_ref().find(|segment| segment.split(';').next() == Some(".tenure"))?;
+    Some(segments.collect::<Vec<_>>().join("/"))
+}
+
+/// Whether the request comes from a page of this very origin. Browsers say so in `Sec-Fetch-Site`, older ones in
+/// `Origin`; a request that says neither is refused, because only a browser's word protects its user here.
+#[must_use]
+pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => site == "same-origin",
+        (None, Some(origin)) => {
+            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+        }
+        (None, None) => false,
+    }
+}
+
+/// Answers a request to a reserved path.
+pub async fn answer(
+    table: &Table,
+    visit: &Visit,
+    intake: &Intake,
+    subpath: &str,
+    headers: &HeaderMap,
+    body: Incoming,
+    now: Moment,
+) -> Response<Body> {
+    match (subpath, &visit.method) {
+        ("status", &Method::GET | &Method::HEAD) => status(table, intake, now),
+        ("touch", &Method::POST) if !is_same_origin(headers, &visit.host) => cross_site(),
+        ("touch", &Method::POST) => touch(table, intake, now),
+        ("ask", &Method::POST) if !is_same_origin(headers, &visit.host) => cross_site(),
+        ("ask", &Method::POST) => ask(table, visit, intake, body, now).await,
+        ("status" | "touch" | "ask", _) => {
+            answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])
+        }
+        _ => answer::problem(StatusCode::NOT_FOUND, "Not found", &[]),
+    }
+}
+
+fn cross_site() -> Response<Body> {
+    answer::problem(StatusCode::FORBIDDEN, "Same origin only", &[])
+}
+
+fn status(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
+    let session = shown(intake).map(|session| table.read(session, now));
+    answer::json(StatusCode::OK, &answer::status(session.as_ref(), now))
+}
+
+/// The session that a reserved path speaks of. An alias opens nothing here (R10).
+fn shown(intake: &Intake) -> Option<&SessionRef> {
+    intake.session.as_ref().filter(|_| !intake.by_alias)
+}
+
+fn touch(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
+    match shown(intake) {
+        Some(session) if table.touch(session, now) => answer::empty(StatusCode::NO_CONTENT),
+        Some(_) | None => answer::problem(StatusCode::UNAUTHORIZED, "No live session", &[]),
+    }
+}
+
+/// The page for a session that is held back: which sessions there are, and a way to end one.
+#[must_use]
+pub fn held_back_page(table: &Table, session: &SessionRef, now: Moment) -> String {
+    let record = table.read(session, now);
+    if record.policy.on_limit != OnLimit::Ask {
+        return pages::refused();
+    }
+    let rivals = table.rivals_of(session, now);
+    let entries: Vec<AskEntry> = rivals.iter().map(entry).collect();
+    pages::ask(&entries, "/.tenure/ask")
+}
+
+fn entry(session: &Session) -> AskEntry {
+    let device = crate::session::device::read(&session.visitor.user_agent);
+    AskEntry {
+        id: session.id.to_string(),
+        browser: device.browser,
+        os: device.os,
+        signed_in_at: session.times.signed_in_at.and_then(answer::rfc3339).unwrap_or_default(),
+        last_active_at: answer::rfc3339(session.times.last_active_at).unwrap_or_default(),
+    }
+}
+
+/// The user chose a session to end; the one held back may then become active.
+async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now: Moment) -> Response<Body> {
+    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake)) else {
+        return answer::redirect("/");
+    };
+    let pending = table.inspect(session, now, |s| matches!(s.state, State::Pending(_)));
+    let asked = table.inspect(session, now, |s| s.policy.on_limit == OnLimit::Ask);
+    if !pending || !asked {
+        return answer::redirect("/");
+    }
+    let Ok(collected) = Limited::new(body, MAX_BODY_BYTES).collect().await else {
+        return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", &[]);
+    };
+    let chosen = form_urlencoded::parse(&collected.to_bytes())
+        .find(|(name, _)| name == "end")
+        .and_then(|(_, value)| value.parse::<SessionId>().ok());
+    let rivals = table.rivals_of(session, now);
+    // Only this very user's sessions can be chosen.
+    let rival = chosen.and_then(|id| rivals.iter().find(|rival| rival.id == id)).and_then(|r| table.by_id(r.id));
+    if let Some(rival) = rival {
+        let by = table.inspect(session, now, |s| s.identity.as_ref().map(|i| i.user.as_str().into()));
+        table.end(&rival, EndReason::MaxConcurrent, by, now);
+    }
+    match table.admit_pending(session, now) {
+        Enrolled::Active(_) => answer::redirect("/"),
+        Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, session, now))),
+        Enrolled::Over => answer::redirect(visit.app.config.login.as_deref().unwrap_or("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_the_prefix_is_ours() {
+        for (path, expected) in [
+            ("/.tenure/status", Some("status")),
+            ("/.tenure", Some("")),
+            ("/app/.tenure/touch", Some("touch")),
+            ("/.TENURE/status", Some("status")),
+            ("/%2Etenure/status", Some("status")),
+            ("/a%2F.tenure%2Fstatus", Some("status")),
+            ("/.tenure;x=1/status", Some("status")),
+            ("/a%5C.tenure/status", Some("status")),
+            ("/tenure/status", None),
+            ("/x.tenure/", None),
+        ] {
+            assert_eq!(subpath(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_the_same_origin_may_act() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect::<HeaderMap>()
+        };
+        assert!(is_same_origin(&headers(&[("sec-fetch-site", "same-origin")]), "a.example"));
+        assert!(is_same_origin(&headers(&[("origin", "https://a.example")]), "a.example"));
+        assert!(!is_same_origin(&headers(&[("sec-fetch-site", "same-site"), ("origin", "https://a.example")]), "a.example"));
+        assert!(!is_same_origin(&headers(&[("origin", "https://b.example")]), "a.example"));
+        assert!(!is_same_origin(&headers(&[("origin", "null")]), "a.example"));
+        assert!(!is_same_origin(&headers(&[]), "a.example"));
+    }
+}

@@ -1,0 +1,135 @@
+//! The configuration as the data path reads it: apps by host, with everything derived once.
+//!
+//! A [`Site`] is immutable and shared by all workers behind an `ArcSwap`; a request loads it once and keeps to it.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::config::{App, Config, MethodPath};
+use crate::session::activity::Asked;
+use crate::session::gate::{Place, Rules};
+use crate::session::identity::SourceKind;
+use crate::session::path::NormalPath;
+use crate::session::profile::{CookieKind, NamePattern};
+use crate::session::record::AppId;
+use crate::store::{Hasher, Table};
+use crate::telemetry::{AppMetrics, Metrics};
+
+use super::jwt::Verifier;
+
+/// Everything the data path needs of one configuration.
+pub struct Site {
+    /// The apps, in the order of the configuration.
+    pub apps: Vec<Arc<AppSite>>,
+    /// Peers whose forwarding and identity headers count.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Headers that name identities; stripped unless a trusted proxy sends them.
+    pub identity_headers: Vec<HeaderName>,
+    /// Largest request body; `None` is off.
+    pub body_bytes: Option<u64>,
+}
+
+/// One app with what follows from its configuration.
+pub struct AppSite {
+    /// Its number in the store.
+    pub id: AppId,
+    /// Its configuration.
+    pub config: App,
+    /// Makes keys of its tokens.
+    pub hasher: Hasher,
+    /// What [`crate::session::gate::decide`] reads.
+    pub rules: Rules,
+    /// Its counters.
+    pub metrics: Arc<AppMetrics>,
+    /// Names of path parameters and query parameters that servers read as the session id (FIELD F11).
+    pub id_parameters: Vec<String>,
+    /// Path of `login`, without its query.
+    login_path: Option<String>,
+    /// One entry for each identity source; the verifier where it is a JWT.
+    pub verifiers: Vec<Option<Verifier>>,
+}
+
+impl Site {
+    /// Builds the site of `config`. `verifier` yields the verifier of a JWT source.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        table: &Table,
+        secret: &[u8; 32],
+        metrics: &Metrics,
+        verifier: &mut dyn FnMut(&SourceKind) -> Option<Verifier>,
+    ) -> Self {
+        let apps = config.apps.iter().map(|app| {
+            let verifiers = app.identity.iter().map(|source| verifier(&source.kind)).collect();
+            Arc::new(AppSite {
+                id: table.app_id(&app.name).unwrap_or(AppId(u16::MAX)),
+                hasher: Hasher::new(secret, &app.name),
+                rules: Rules {
+                    unseen: app.unseen,
+                    pass_unidentified: app.pass_unidentified,
+                    enforce: app.enforce,
+                    has_login: app.login.is_some(),
+                },
+                metrics: metrics.app(&app.name),
+                id_parameters: id_parameters(app),
+                login_path: app.login.as_deref().map(|l| l.split('?').next().unwrap_or(l).to_owned()),
+                verifiers,
+                config: app.clone(),
+            })
+        });
+        Self {
+            apps: apps.collect(),
+            trusted_proxies: config.listen.trusted_proxies.clone(),
+            identity_headers: config.identity_headers(),
+            body_bytes: config.limits.body_bytes,
+        }
+    }
+
+    /// The app that serves `host` (without port, lower case): an exact name before a wildcard before the app
+    /// without hosts.
+    #[must_use]
+    pub fn app_for(&self, host: &str) -> Option<&Arc<AppSite>> {
+        let exact = |app: &&Arc<AppSite>| app.config.hosts.iter().any(|h| h == host);
+        let wild = |app: &&Arc<AppSite>| {
+            let under = |h: &String| h.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix));
+            app.config.hosts.iter().any(under)
+        };
+        let find = |fits: &dyn Fn(&&Arc<AppSite>) -> bool| self.apps.iter().find(|app| fits(app));
+        find(&exact).or_else(|| find(&wild)).or_else(|| find(&|app| app.config.hosts.is_empty()))
+    }
+}
+
+/// `jsessionid` for everybody; PHP and others read the cookie's name from the query.
+fn id_parameters(app: &App) -> Vec<String> {
+    let mut names = vec!["jsessionid".to_owned()];
+    for rule in app.cookies.iter().filter(|rule| rule.kind == CookieKind::Session) {
+        if let NamePattern::Exact(name) = &rule.name
+            && !name.eq_ignore_ascii_case("jsessionid")
+        {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+impl AppSite {
+    /// Where a request goes. Signing in and out come first: a pattern of `public` must not hide them.
+    #[must_use]
+    pub fn place(&self, asked: &Asked<'_>, path: &NormalPath) -> Place {
+        let fits = |rule: &MethodPath| rule.matches(asked.method.as_str(), &path.path);
+        if self.config.sign_in.iter().any(fits) {
+            return Place::SignIn;
+        }
+        if self.config.logout.as_ref().is_some_and(fits) {
+            return Place::Logout;
+        }
+        if self.login_path.as_deref() == Some(path.path.as_str()) {
+            return Place::Login;
+        }
+        if !path.ambiguous && self.config.public.iter().any(|pattern| pattern.matches(&path.path)) {
+            return Place::Public;
+        }
+        Place::Other
+    }
+}

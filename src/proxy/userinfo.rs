@@ -1,0 +1,172 @@
+//! Asks the app who a cookie is (`from = "userinfo"`).
+//!
+//! Asked after a response to a sign-in, or, where nobody said where signing in happens, when a new value first
+//! returns; before that answer goes out, 2 s at most, once for each value and minute over all workers (R8). It is no
+//! activity, and what it sets joins the answer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, COOKIE};
+use http::{HeaderValue, Request, StatusCode};
+use parking_lot::Mutex;
+
+use super::set_cookies::ResponseCookies;
+use super::sources::{Raw, Said};
+use super::visit::Visit;
+use crate::session::identity::{MAX_NAME_BYTES, MAX_ROLES, Names, SourceKind, split_roles};
+use crate::session::{Moment, Span, TokenKey};
+
+/// How long the app may take to say who somebody is.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The largest answer that is read.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// A value is asked about once in this time.
+const AGAIN_AFTER: Span = Span::from_secs(60);
+
+/// Most values that are remembered as asked about; the oldest go first.
+const MAX_ASKED: usize = 100_000;
+
+/// Which values were asked about when; shared by all workers.
+#[derive(Default)]
+pub struct Asked(Mutex<HashMap<TokenKey, Moment>>);
+
+impl Asked {
+    /// Whether `key` may be asked about now; notes it when so. One caller in a minute gets a yes (single flight).
+    pub fn may_ask(&self, key: TokenKey, now: Moment) -> bool {
+        let mut asked = self.0.lock();
+        if asked.get(&key).is_some_and(|at| now < at.plus(AGAIN_AFTER)) {
+            return false;
+        }
+        if asked.len() >= MAX_ASKED {
+            asked.retain(|_, at| now < at.plus(AGAIN_AFTER));
+        }
+        if asked.len() >= MAX_ASKED {
+            return false;
+        }
+        asked.insert(key, now);
+        true
+    }
+}
+
+/// The request that asks, with the cookies as a browser would hold them after this response.
+#[must_use]
+pub fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<Request<Bytes>> {
+    let mut jar: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let sent = visit.cookie.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+    for pair in sent.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+        let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+        jar.push((pair[..at].to_vec(), pair.get(at + 1..).unwrap_or_default().to_vec()));
+    }
+    for (name, value) in cookies.pairs() {
+        jar.retain(|(known, _)| known != name.as_bytes());
+        if let Some(value) = value {
+            jar.push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        }
+    }
+    let pairs: Vec<Vec<u8>> = jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
+    let header = HeaderValue::from_bytes(&pairs.join(b"; ".as_slice())).ok()?;
+    let host = HeaderValue::from_str(&visit.host).ok()?;
+    let request = Request::get(path)
+        .header(http::header::HOST, host)
+        .header(ACCEPT, "application/json")
+        .header(COOKIE, header);
+    request.body(Bytes::new()).ok()
+}
+
+/// Reads the app's answer. An app that does not know the cookie answers 401 or 403, or names nobody.
+#[must_use]
+pub fn read(status: StatusCode, body: &[u8], names: &Names<jsonptr::PointerBuf>) -> Said {
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+        || status.is_redirection()
+    {
+        return Said::Nobody;
+    }
+    let Some(document) = status.is_success().then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten()
+    else {
+        return Said::Failed;
+    };
+    let text = |pointer: &jsonptr::PointerBuf| match pointer.resolve(&document) {
+        Ok(serde_json::Value::String(text)) => Some(text.clone()),
+        Ok(serde_json::Value::Number(number)) => Some(number.to_string()),
+        Ok(_) | Err(_) => None,
+    };
+    match text(&names.user) {
+        Some(user) if !user.trim().is_empty() => Said::User(Raw {
+            user,
+            tenant: names.tenant.as_ref().and_then(text),
+            roles: names.roles.as_ref().map(|pointer| roles(pointer, &document)).unwrap_or_default(),
+        }),
+        Some(_) | None => Said::Nobody,
+    }
+}
+
+fn roles(pointer: &jsonptr::PointerBuf, document: &serde_json::Value) -> Vec<String> {
+    match pointer.resolve(document) {
+        Ok(serde_json::Value::String(text)) => split_roles(text).map(str::to_owned).collect(),
+        Ok(serde_json::Value::Array(list)) => {
+            let names = list.iter().filter_map(serde_json::Value::as_str);
+            names.filter(|name| name.len() <= MAX_NAME_BYTES).take(MAX_ROLES).map(str::to_owned).collect()
+        }
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// Which userinfo source is to be asked about this response, with its path and the value asked about.
+#[must_use]
+pub fn is_due(visit: &Visit, cookies: &ResponseCookies, asked: &Asked, now: Moment) -> Option<(usize, String)> {
+    let source = visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
+        SourceKind::UserInfo { path, .. } => Some((index, path.clone())),
+        SourceKind::ResponseHeader(_)
+        | SourceKind::LoginForm(_)
+        | SourceKind::JwtCookie { .. }
+        | SourceKind::JwtHeader { .. }
+        | SourceKind::Cookie(_)
+        | SourceKind::RequestHeader(_) => None,
+    })?;
+    let fresh = cookies.session_key();
+    let carried = visit.session.as_ref().map(|(_, key)| *key);
+    let at_sign_in = visit.place == crate::session::gate::Place::SignIn;
+    let sign_in_known = !visit.app.config.sign_in.is_empty();
+    let value = match (at_sign_in, sign_in_known) {
+        (true, _) => fresh.or(carried)?,
+        // Nobody said where signing in happens: a value is asked about when it first returns.
+        (false, false) => carried.filter(|_| visit.known_source.is_none())?,
+        // A new value of a session whose user this source named must name somebody again (R10).
+        (false, true) => fresh.filter(|_| visit.known_source == Some(source.0))?,
+    };
+    (at_sign_in || asked.may_ask(value, now)).then_some(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names<jsonptr::PointerBuf> {
+        let pointer = |text: &str| jsonptr::PointerBuf::parse(text).unwrap();
+        Names { user: pointer("/user/email"), tenant: Some(pointer("/tenant")), roles: Some(pointer("/roles")) }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let body = br#"{"user":{"email":"ann@a.example"},"tenant":"acme","roles":["admin","x"]}"#;
+        let Said::User(raw) = read(StatusCode::OK, body, &names()) else { panic!("nobody") };
+        assert_eq!((raw.user.as_str(), raw.tenant.as_deref(), raw.roles.len()), ("ann@a.example", Some("acme"), 2));
+        assert_eq!(read(StatusCode::OK, br#"{"user":null}"#, &names()), Said::Nobody);
+        assert_eq!(read(StatusCode::UNAUTHORIZED, b"", &names()), Said::Nobody);
+        assert_eq!(read(StatusCode::OK, b"<html>", &names()), Said::Failed);
+        assert_eq!(read(StatusCode::BAD_GATEWAY, b"", &names()), Said::Failed);
+    }
+
+    #[test]
+    fn a_value_is_asked_about_once_a_minute() {
+        let asked = Asked::default();
+        let at = Moment::from_unix_ms(1000);
+        assert!(asked.may_ask(TokenKey([1; 16]), at));
+        assert!(!asked.may_ask(TokenKey([1; 16]), at.plus(Span::from_secs(59))));
+        assert!(asked.may_ask(TokenKey([1; 16]), at.plus(Span::from_secs(60))));
+    }
+}

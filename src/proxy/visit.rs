@@ -1,0 +1,84 @@
+//! What the gateway remembers of one request until its response has been learned from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::site::AppSite;
+use super::sources::Said;
+use crate::session::activity::Kind;
+use crate::session::cookie::Attributes;
+use crate::session::gate::Place;
+use crate::session::record::{CookieShape, NewToken};
+use crate::session::{Moment, TokenKey};
+use crate::store::{SessionRef, Table};
+
+/// The longest `User-Agent` that is kept, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 512;
+
+/// One request on its way through the gateway.
+pub struct Visit {
+    /// Whose.
+    pub app: Arc<AppSite>,
+    /// When it was judged.
+    pub began: Moment,
+    /// Where it goes.
+    pub place: Place,
+    /// What answer it expects.
+    pub kind: Kind,
+    /// The method.
+    pub method: http::Method,
+    /// The normalised path.
+    pub path: String,
+    /// Path and query as forwarded, for the way back.
+    pub target: String,
+    /// The host that the browser asked, with its port.
+    pub host: String,
+    /// The browser's `Referer`.
+    pub referer: Option<http::HeaderValue>,
+    /// The live session whose token travels upstream, and that token.
+    pub session: Option<(SessionRef, TokenKey)>,
+    /// A dead token of somebody's ended session was presented.
+    pub after_end: bool,
+    /// The client's address, as far as it can be trusted.
+    pub client_ip: IpAddr,
+    /// The browser's `User-Agent`.
+    pub user_agent: Option<http::HeaderValue>,
+    /// The `Cookie` header as forwarded. SECURITY: secret; kept only where a userinfo source needs it.
+    pub cookie: Option<http::HeaderValue>,
+    /// The user of a sign-in form, with the index of its source.
+    pub form_user: Option<(usize, String)>,
+    /// What the request itself says, with the index of its source: a trusted proxy's headers, or a verified token.
+    pub request_said: Option<(usize, Said)>,
+    /// The source that named the carried session's user.
+    pub known_source: Option<usize>,
+    /// Unseen tokens that travel on: rule index, name and key.
+    pub adopting: Vec<(usize, String, TokenKey)>,
+}
+
+impl Visit {
+    /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].
+    #[must_use]
+    pub fn user_agent(&self) -> String {
+        let Some(value) = &self.user_agent else { return String::new() };
+        let bytes = value.as_bytes();
+        let cut = &bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)];
+        String::from_utf8_lossy(cut).chars().filter(|c| !c.is_control()).collect()
+    }
+
+    /// The live session that the request carried.
+    #[must_use]
+    pub fn carried(&self) -> Option<(SessionRef, TokenKey)> {
+        self.session.clone()
+    }
+
+    /// The tokens that are being adopted, with the attributes most apps use: nobody saw how they were set.
+    #[must_use]
+    pub fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
+        let token = |(rule, name, key): &(usize, String, TokenKey)| {
+            let kind = self.app.config.cookies.get(*rule)?.kind;
+            let attributes = Attributes { path: "/".to_owned(), ..Attributes::default() };
+            Some(NewToken { key: *key, kind, shape: table.intern(CookieShape { name: name.clone(), attributes }) })
+        };
+        self.adopting.iter().filter_map(token).collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! Hears of every event of the table: counts it, writes the audit line, and has busy sessions cut.
+
+use std::sync::Arc;
+
+use super::cuts::Cuts;
+use crate::session::EndReason;
+use crate::store::{Event, EventKind, Observer};
+use crate::telemetry::{Metrics, audit};
+
+/// The table's observer.
+pub struct Hub {
+    metrics: Arc<Metrics>,
+    cuts: Cuts,
+}
+
+impl Hub {
+    /// An observer that counts in `metrics` and cuts through `cuts`.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, cuts: Cuts) -> Self {
+        Self { metrics, cuts }
+    }
+
+    fn ended(&self, event: &Event, reason: EndReason, by: Option<&Arc<str>>) {
+        // ORDER: cut first; counting and logging must not delay it.
+        if event.busy {
+            self.cuts.session(event.id, reason);
+        }
+        self.metrics.app(&event.app).ended(reason);
+        if event.is_signed_in() {
+            audit::ended(&record(event), reason, by.map(AsRef::as_ref));
+        }
+    }
+}
+
+impl Observer for Hub {
+    fn observe(&self, event: &Event) {
+        match &event.kind {
+            EventKind::Ended { reason, by } => self.ended(event, *reason, by.as_ref()),
+            EventKind::SignedIn => {
+                self.metrics.app(&event.app).signed_in();
+                audit::signed_in(&record(event));
+            }
+            EventKind::HeldBack => {
+                self.metrics.app(&event.app).held_back();
+                audit::held_back(&record(event));
+            }
+            EventKind::WouldEnd(reason) => self.metrics.app(&event.app).would_end(*reason),
+            EventKind::Evicted => self.metrics.app(&event.app).evicted(),
+            EventKind::Recycled => self.metrics.app(&event.app).recycled(),
+        }
+    }
+}
+
+fn record(event: &Event) -> audit::Subject<'_> {
+    let identity = event.identity.as_deref();
+    audit::Subject {
+        session: event.id,
+        app: &event.app,
+        user: identity.map(|i| i.user.as_str()),
+        tenant: identity.map(|i| i.tenant.as_str()),
+        at: event.at,
+    }
+}

@@ -1,0 +1,307 @@
+//! The laws of DESIGN section 2 as properties of the pure core. Regressions are kept beside this file.
+
+use std::num::NonZeroU32;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tenure::session::cookie::{Attributes, RequestCookies, deletion, read_set_cookie};
+use tenure::session::gate::{
+    Action, Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh,
+};
+use tenure::session::activity::Kind;
+use tenure::session::identity::{UserCase, normal_name};
+use tenure::session::layers::{Limit, Range};
+use tenure::session::path::{normalise, strip_query};
+use tenure::session::policy::{Admission, Rival, admit};
+use tenure::session::profile::{CookieKind, CookieRule, Extract, NamePattern};
+use tenure::session::return_to::{is_safe, login_location};
+use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span, Times, Verdict, deadline, judge};
+
+fn moment() -> impl Strategy<Value = Moment> {
+    (0..10_000_u64).prop_map(Moment::from_unix_ms)
+}
+
+fn span() -> impl Strategy<Value = Option<Span>> {
+    proptest::option::of((0..5_000_u64).prop_map(Span::from_ms))
+}
+
+fn on_limit() -> impl Strategy<Value = OnLimit> {
+    prop_oneof![
+        Just(OnLimit::EndOldest),
+        Just(OnLimit::EndIdlest),
+        Just(OnLimit::Ask),
+        Just(OnLimit::Refuse)
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (span(), span(), proptest::option::of(1..6_u32), on_limit()).prop_map(|(idle, life, max, on_limit)| Policy {
+        idle_timeout: idle,
+        force_relogin: life,
+        max_concurrent: max.and_then(NonZeroU32::new),
+        on_limit,
+    })
+}
+
+fn times() -> impl Strategy<Value = Times> {
+    (moment(), proptest::option::of(moment()), moment())
+        .prop_map(|(created_at, signed_in_at, last_active_at)| Times { created_at, signed_in_at, last_active_at })
+}
+
+fn rivals() -> impl Strategy<Value = Vec<Rival>> {
+    vec((any::<u128>(), moment(), moment()), 0..12).prop_map(|list| {
+        let rival = |(id, signed_in_at, last_active_at)| Rival { id: SessionId::from_u128(id), signed_in_at, last_active_at };
+        list.into_iter().map(rival).collect()
+    })
+}
+
+fn rules() -> Vec<CookieRule> {
+    let rule = |name: &str, kind, extract| CookieRule { name: NamePattern::parse(name), kind, extract };
+    vec![
+        rule("JSESSIONID", CookieKind::Session, Extract::WithoutRoute),
+        rule("php_sess", CookieKind::Session, Extract::Whole),
+        rule("remember*", CookieKind::Companion, Extract::Whole),
+    ]
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    let id = || (0..3_u128).prop_map(SessionId::from_u128);
+    let reason = || proptest::sample::select(EndReason::ALL.to_vec());
+    prop_oneof![
+        Just(Standing::Unseen),
+        Just(Standing::Stale),
+        Just(Standing::Unavailable),
+        (id(), any::<bool>()).prop_map(|(session, alias)| Standing::Live { session, alias }),
+        id().prop_map(|session| Standing::Pending { session }),
+        (id(), reason(), any::<bool>(), any::<bool>())
+            .prop_map(|(session, reason, signed_in, told)| Standing::Ended { session, reason, signed_in, told }),
+    ]
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let kind = prop_oneof![Just(Kind::Navigation), Just(Kind::WebSocket), Just(Kind::Fetch)];
+    let place = prop_oneof![
+        Just(Place::Login),
+        Just(Place::SignIn),
+        Just(Place::Logout),
+        Just(Place::Public),
+        Just(Place::Other)
+    ];
+    (kind, place, any::<bool>(), any::<bool>())
+        .prop_map(|(kind, place, activity, credentials)| Facts { kind, place, activity, credentials })
+}
+
+fn gate_rules() -> impl Strategy<Value = Rules> {
+    let unseen = prop_oneof![Just(Unseen::Refuse), Just(Unseen::Adopt)];
+    (unseen, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(unseen, pass, enforce, has_login)| Rules {
+        unseen,
+        pass_unidentified: pass,
+        enforce,
+        has_login,
+    })
+}
+
+/// Ways in which servers read a `Cookie` header: all that FIELD F11 and R4 name.
+fn as_an_app_reads(header: &str) -> Vec<(String, String)> {
+    let mut read = Vec::new();
+    let php = |name: &str| {
+        let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+        decoded.trim().split('[').next().unwrap_or_default().replace(['.', ' '], "_")
+    };
+    for separators in [&[';'][..], &[';', ','][..]] {
+        for pair in header.split(separators) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = value.trim().trim_matches('"').to_owned();
+            read.push((name.trim().to_lowercase(), value.clone()));
+            read.push((php(name).to_lowercase(), value));
+        }
+    }
+    // Quoted strings may hold `;`: what stands inside is text, what stands outside is pairs.
+    let mut outside = String::new();
+    let mut quoted = false;
+    for c in header.chars() {
+        quoted ^= c == '"';
+        if !quoted {
+            outside.push(c);
+        }
+    }
+    for pair in outside.split(';') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        read.push((name.trim().to_lowercase(), value.trim().trim_matches('"').to_owned()));
+    }
+    read
+}
+
+fn cookie_header() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "JSESSIONID", "jsessionid", "php_sess", "php.sess", "php sess", "php[sess", "%70hp_sess", "$Version", "remember_me",
+        "theme", "=", "=", ";", "; ", ",", "\"", " ", "dead", "dead.node1", "dark", "\t", "[]", "$",
+    ]);
+    vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn law_1_live_if_and_only_if_before_the_deadline(policy in policy(), times in times(), now in moment()) {
+        let line = deadline(&policy, &times);
+        prop_assert_eq!(judge(line, now) == Verdict::Live, now < line.at());
+        if let Verdict::Over(reason, at) = judge(line, now) {
+            prop_assert!(at <= now);
+            prop_assert!(matches!(reason, EndReason::IdleTimeout | EndReason::ForceRelogin));
+        }
+    }
+
+    #[test]
+    fn law_3_activity_moves_only_the_idle_deadline(policy in policy(), times in times(), later in moment()) {
+        let before = deadline(&policy, &times);
+        let touched = Times { last_active_at: times.last_active_at.max(later), ..times };
+        let after = deadline(&policy, &touched);
+        prop_assert_eq!(before.lifetime_at, after.lifetime_at);
+        prop_assert!(after.idle_at >= before.idle_at);
+    }
+
+    #[test]
+    fn law_5_after_admission_at_most_the_limit_live(policy in policy(), rivals in rivals()) {
+        let max = policy.max_concurrent.map_or(usize::MAX, |max| max.get() as usize);
+        match admit(&policy, &rivals) {
+            Admission::Active { end } => {
+                prop_assert!(rivals.len() - end.len() < max);
+                prop_assert!(end.is_empty() || rivals.len() - end.len() == max - 1, "no more than needed");
+            }
+            Admission::Pending => {
+                prop_assert!(policy.on_limit.holds_back() && rivals.len() >= max);
+            }
+        }
+    }
+
+    #[test]
+    fn law_5_the_order_of_the_rivals_does_not_matter(policy in policy(), mut rivals in rivals()) {
+        let first = admit(&policy, &rivals);
+        rivals.reverse();
+        prop_assert_eq!(first, admit(&policy, &rivals));
+    }
+
+    #[test]
+    fn law_6_a_stripped_token_is_read_by_no_app(header in cookie_header()) {
+        let rules = rules();
+        let parsed = RequestCookies::parse(std::iter::once(header.as_bytes()), &rules);
+        let forwarded = if parsed.needs_rewrite() { parsed.forwarded(|_, _| false) } else { Some(header.clone().into_bytes()) };
+        let forwarded = String::from_utf8(forwarded.unwrap_or_default()).unwrap();
+        for (name, value) in as_an_app_reads(&forwarded) {
+            let token = name == "jsessionid" || name == "php_sess" || name.starts_with("remember");
+            prop_assert!(!(token && !value.is_empty()), "{header:?} -> {forwarded:?} is read as {name}={value}");
+        }
+    }
+
+    #[test]
+    fn law_7_of_duplicates_only_one_is_forwarded(standings in vec(standing(), 0..6)) {
+        let tokens: Vec<_> = standings
+            .iter()
+            .map(|s| Weighed { name: b"sid", kind: CookieKind::Session, standing: *s })
+            .collect();
+        let (evidence, kept) = weigh(&tokens, 0);
+        let forwarded: Vec<_> = kept.iter().zip(&standings).filter(|(keep, _)| **keep).map(|(_, s)| *s).collect();
+        prop_assert!(forwarded.len() <= 1);
+        for standing in forwarded {
+            let Standing::Live { session, .. } = standing else { panic!("a token that is not live travels: {standing:?}") };
+            let counted = matches!(evidence, Evidence::Live { session: s, .. } if s == session);
+            prop_assert!(counted);
+        }
+    }
+
+    #[test]
+    fn law_8_an_outage_forwards_nothing_and_ends_nothing(rules in gate_rules(), facts in facts(), others in vec(standing(), 0..4)) {
+        let mut tokens: Vec<_> = others
+            .iter()
+            .map(|s| Weighed { name: b"sid", kind: CookieKind::Session, standing: *s })
+            .collect();
+        tokens.push(Weighed { name: b"sid", kind: CookieKind::Session, standing: Standing::Unavailable });
+        let (evidence, kept) = weigh(&tokens, 0);
+        prop_assert!(kept.iter().all(|keep| !keep));
+        prop_assert_eq!(decide(&rules, &facts, evidence), Action::Unavailable);
+    }
+
+    #[test]
+    fn only_a_live_session_is_forwarded_for_and_touched(rules in gate_rules(), facts in facts(), list in vec(standing(), 0..5)) {
+        let tokens: Vec<_> = list
+            .iter()
+            .map(|s| Weighed { name: b"sid", kind: CookieKind::Session, standing: *s })
+            .collect();
+        let (evidence, _) = weigh(&tokens, 0);
+        let action = decide(&rules, &facts, evidence);
+        if let Action::Forward { session, touch } = action {
+            let live = |s: &Standing| matches!(s, Standing::Live { session: id, .. } if *id == session);
+            prop_assert!(list.iter().any(live));
+            prop_assert!(!touch || (facts.activity && facts.place != Place::Public));
+        }
+        let open = facts.place.is_open();
+        let told = matches!(action, Action::Tell { .. } | Action::TellByPassing { .. } | Action::HoldBack { .. });
+        prop_assert!(!(open && told), "login, sign_in and public are never answered by an end (R15)");
+    }
+
+    #[test]
+    fn paths_have_one_normal_form(raw in "/[a-zA-Z0-9./%;()~_-]{0,40}") {
+        if let Ok(normal) = normalise(&raw, &["jsessionid"]) {
+            prop_assert!(normal.path.starts_with('/'));
+            let again = normalise(&normal.path, &["jsessionid"]).unwrap();
+            prop_assert_eq!(&again.path, &normal.path);
+            prop_assert!(!normal.path.split('/').any(|s| s == "." || s == ".."));
+            prop_assert!(!normal.path.to_lowercase().contains(";jsessionid"));
+        }
+    }
+
+    #[test]
+    fn no_query_keeps_a_session_id(query in "[a-zPHPSESSID%5\\[\\]&=;.+]{0,40}") {
+        let stripped = strip_query(&query, &["PHPSESSID"]).unwrap_or(query);
+        for pair in stripped.split(['&', ';']) {
+            prop_assert!(!pair.split('=').next().unwrap_or_default().eq_ignore_ascii_case("PHPSESSID"));
+        }
+    }
+
+    #[test]
+    fn the_way_back_leads_to_this_origin(target in "[/\\\\a-z.:%0-9@\t ]{0,30}") {
+        let location = login_location("/login", Some("next"), Some(&target));
+        prop_assert!(location == "/login" || location.starts_with("/login?next=/"));
+        if is_safe(&target) {
+            // As a browser resolves it: tabs and newlines dropped, backslashes read as slashes.
+            let read: String = target.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect();
+            prop_assert!(!read.replace('\\', "/").starts_with("//"));
+        }
+    }
+
+    #[test]
+    fn names_are_stable_under_normalisation(raw in "\\PC{0,60}") {
+        for case in [UserCase::Fold, UserCase::Exact] {
+            if let Ok(Some(name)) = normal_name(&raw, case) {
+                prop_assert_eq!(normal_name(&name, case), Ok(Some(name)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_holds_and_moves_nothing_within_it(min in 1..50_u64, width in 0..50_u64, value in proptest::option::of(0..200_u64)) {
+        let range = Range { min: Some(Span::from_ms(min)), max: Some(Span::from_ms(min + width)) };
+        let value = value.map_or(Limit::Off, |v| Limit::At(Span::from_ms(v)));
+        let clamped = range.clamp(value);
+        prop_assert!(range.allows(clamped));
+        prop_assert!(clamped >= Limit::At(Span::from_ms(min)) && clamped <= Limit::At(Span::from_ms(min + width)));
+    }
+
+    #[test]
+    fn a_deletion_carries_the_attributes_it_was_learned_from(
+        domain in proptest::option::of("[a-z]{1,8}\\.example"),
+        path in "/[a-z]{0,8}",
+        flags in any::<[bool; 3]>(),
+        same_site in proptest::option::of(proptest::sample::select(vec!["Strict", "Lax", "None"])),
+    ) {
+        let attributes = Attributes {
+            domain, path, secure: flags[0], http_only: flags[1], partitioned: flags[2], same_site: same_site.map(str::to_owned),
+        };
+        let field = deletion("__Host-sid", &attributes);
+        let read = read_set_cookie(field.as_bytes(), "/elsewhere", Moment::from_unix_ms(1_750_000_000_000)).unwrap();
+        prop_assert!(read.deletes);
+        prop_assert_eq!(read.attributes, attributes);
+    }
+}
