@@ -13,6 +13,8 @@ COPY . .
 RUN cargo build --release --locked --bin tenure
 
 # What the image will hold: the libraries are those that the program asks for, with the words of their licences.
+# Should one be missed, the program does not start: tests/docker.sh would tell.
+# hadolint ignore=DL4006
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/etc/tenure /image/var/lib/tenure /image/tmp; \
     cp target/release/tenure /image/usr/bin/; \
