@@ -61,5 +61,7 @@
 //! * No `Debug` of the core prints a token or a key.
 
 pub mod clock;
+pub mod demo;
+pub mod pages;
 pub mod session;
 pub mod store;

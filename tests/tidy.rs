@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("proxy", &["clock", "config", "session", "telemetry", "store", "pages"]),
     ("admin", &["clock", "config", "session", "telemetry", "store", "pages"]),
     ("server", &["clock", "config", "session", "telemetry", "store", "pages", "proxy", "admin"]),
-    ("demo", &[]),
+    ("demo", &["clock", "session"]),
     ("cli", &["clock", "config", "session", "telemetry", "store", "pages", "proxy", "admin", "server", "demo"]),
 ];
 

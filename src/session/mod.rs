@@ -16,6 +16,7 @@
 
 pub mod activity;
 pub mod cookie;
+pub mod device;
 pub mod gate;
 pub mod identity;
 pub mod layers;

@@ -1,0 +1,243 @@
+#!/usr/bin/env bash
+# Side by side: what a proxied request costs in nginx, HAProxy and Tenure, on one core, before the same upstream.
+#
+#   benches/side-by-side/run.sh                      all contenders; needs target/release/tenure
+#   DURATION=10 ROUNDS=5 benches/side-by-side/run.sh
+#   CONTENDERS="nginx haproxy-tcp" benches/side-by-side/run.sh
+#
+# Contenders: nginx (plain reverse proxy), haproxy, haproxy-stick (a stick table keyed by the session cookie),
+# haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
+# and requests without a cookie: the difference is what enforcement costs).
+#
+# Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
+# CPU time per request of the contender's processes, all threads and children, from /proc/PID/stat; that, and not the
+# rate, is the figure to compare where load generator and upstream share a core. Rounds are interleaved, so that a busy
+# minute of the machine hits all alike; medians are shown, with the spread of CPU per request over the rounds.
+#
+# A round counts only if every answer was right: the bytes of a known good answer times the number of requests, no
+# error of wrk's, as many requests at the upstream as wrk had answers (no answer came from elsewhere), upstream
+# connections reused, and the right answer to a probe before and after. Anything else ends the run with exit code 1.
+#
+# Settings: DURATION (seconds of load, 5), ROUNDS (3), CONNECTIONS (64), TENURE (path of the binary), CONTENDERS.
+# It takes about (DURATION + 2) x ROUNDS x contenders seconds. Ports are free ones; what was started is ended.
+set -euo pipefail
+
+DURATION=${DURATION:-5} ROUNDS=${ROUNDS:-3} CONNECTIONS=${CONNECTIONS:-64}
+CONTENDERS=${CONTENDERS:-nginx haproxy haproxy-stick haproxy-tcp tenure tenure-anonymous}
+HERE=$(cd "$(dirname "$0")" && pwd)
+TENURE=${TENURE:-$HERE/../../target/release/tenure}
+BODY_BYTES=1024
+PROXY_CORE=0
+
+DIR=$(mktemp -d)
+STARTED=()
+
+fail() { echo "side-by-side: $*" >&2; exit 1; }
+
+cleanup() {
+  for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$DIR"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+install_missing() {
+  local missing=()
+  for tool in nginx haproxy wrk curl; do
+    command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing+=("$tool")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  [ "$(id -u)" = 0 ] || fail "please install: ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# A port on which nobody listens, and that was not handed out before.
+TAKEN=" "
+free_port() {
+  while :; do
+    PORT_FOUND=$((20000 + RANDOM % 12000))
+    case $TAKEN in *" $PORT_FOUND "*) continue ;; esac
+    TAKEN="$TAKEN$PORT_FOUND "
+    (exec 3<>"/dev/tcp/127.0.0.1/$PORT_FOUND") 2>/dev/null || return 0
+  done
+}
+
+# fill FILE: its text with the @PLACES@ filled in.
+fill() {
+  sed -e "s|@DIR@|$DIR|g" -e "s|@UPSTREAM@|$UPSTREAM|g" -e "s|@PORT@|$PORT|g" -e "s|@ADMIN@|$ADMIN|g" \
+    -e "s|@TOKEN@|$TOKEN|g" -e "s|@BODY@|$BODY|g" "$HERE/$1" >"$DIR/$1"
+}
+
+# start CORES COMMAND...: in the background, pinned; its pid in STARTED_PID.
+start() {
+  local cores=$1
+  shift
+  taskset -c "$cores" "$@" >"$DIR/started.log" 2>&1 &
+  STARTED_PID=$!
+  STARTED+=("$STARTED_PID")
+}
+
+await_port() {
+  for _ in $(seq 100); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    kill -0 "$STARTED_PID" 2>/dev/null || break
+    sleep 0.05
+  done
+  cat "$DIR/started.log" >&2
+  fail "$2 does not listen"
+}
+
+start_contender() {
+  free_port; PORT=$PORT_FOUND
+  free_port; ADMIN=$PORT_FOUND
+  case $1 in
+    nginx) fill nginx.conf; start $PROXY_CORE nginx -c "$DIR/nginx.conf" ;;
+    haproxy*) fill "$1.conf"; start $PROXY_CORE haproxy -db -f "$DIR/$1.conf" ;;
+    tenure*) fill tenure.conf; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
+    *) fail "there is no contender \"$1\"" ;;
+  esac
+  await_port "$PORT" "$1"
+}
+
+stop_contender() {
+  kill "$STARTED_PID"
+  # A drain would hold the run up: who has not gone after two seconds is made to.
+  for _ in $(seq 40); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
+  kill -9 "$STARTED_PID" 2>/dev/null || true
+  wait "$STARTED_PID" 2>/dev/null || true
+}
+
+# CPU time of a process and its children so far, in clock ticks.
+cpu_ticks() {
+  local total=0 pid line
+  for pid in "$1" $(pgrep -P "$1" || true); do
+    line=$(<"/proc/$pid/stat")
+    # The fields after the command's name, which may hold blanks: utime is the 12th, stime the 13th of them.
+    read -r -a line <<<"${line##*) }"
+    total=$((total + line[11] + line[12]))
+  done
+  echo $total
+}
+
+# "requests connections" that the upstream has had.
+upstream_counts() {
+  curl -sf "http://127.0.0.1:$UPSTREAM/counts" | awk 'NR == 3 { print $3, $1 }'
+}
+
+# probe CONTENDER: the answers that a browser would get are right.
+probe() {
+  local base=http://127.0.0.1:$PORT got
+  got=$(curl -sf -H "$HEADER" "$base/") || fail "$1 does not answer"
+  [ "$got" = "$BODY" ] || fail "$1 answers something else than the upstream"
+  got=$(curl -sf -H "$HEADER" "$base/cookie" || true)
+  case $1 in
+    tenure-anonymous) [ -z "$got" ] || fail "$1: a cookie reached the upstream" ;;
+    *) [ "$got" = "SID=$TOKEN" ] || fail "$1: the session cookie did not reach the upstream" ;;
+  esac
+  [[ $1 = tenure* ]] || return 0
+  got=$(curl -sf -H "Cookie: SID=never-issued" "$base/cookie" || true)
+  [ -z "$got" ] || fail "$1 does not enforce: a made-up cookie reached the upstream"
+}
+
+# A live session for Tenure: signed in as a browser would.
+sign_in() {
+  local got
+  got=$(curl -sf -D - -o /dev/null -d user=bench "http://127.0.0.1:$PORT/login" | tr -d '\r') || fail "no sign-in through $1"
+  grep -qi "^set-cookie: SID=$TOKEN;" <<<"$got" || fail "$1: the sign-in set no session cookie"
+  ! grep -qi '^x-session-user:' <<<"$got" || fail "$1: the identity header reached the browser"
+}
+
+load() { taskset -c "$LOAD_CORES" wrk -t1 -c"$CONNECTIONS" -d"$1"s -s "$HERE/report.lua" -H "$HEADER" "http://127.0.0.1:$PORT/"; }
+
+# check CONTENDER SUMS BEFORE AFTER: every answer of the round was right.
+check() {
+  local requests bytes status broken timeouts served opened before_requests before_opened
+  read -r _ requests bytes _ status broken timeouts _ <<<"$2"
+  read -r before_requests before_opened <<<"$3"
+  read -r served opened <<<"$4"
+  # The second look at the counts is a request too.
+  served=$((served - before_requests - 1)) opened=$((opened - before_opened))
+  [ "$requests" -gt 0 ] || fail "$1: no answers"
+  [ $((status + broken + timeouts)) -eq 0 ] || fail "$1: $status bad statuses, $broken broken connections, $timeouts time-outs"
+  [ "$bytes" -ge $((requests * BODY_BYTES)) ] || fail "$1: $bytes bytes in $requests answers are too few"
+  [ $((bytes / requests)) -eq "$ANSWER_BYTES" ] || fail "$1: answers of $((bytes / requests)) bytes, $ANSWER_BYTES expected"
+  # Requests that wrk cut off at its end had been served all the same.
+  if [ "$served" -lt "$requests" ] || [ "$served" -gt $((requests + CONNECTIONS)) ]; then
+    fail "$1: $requests answers, but $served requests at the upstream"
+  fi
+  [ "$opened" -le $((2 * CONNECTIONS + requests / 1000)) ] || fail "$1: $opened upstream connections for $requests requests"
+}
+
+# One contender, one round: a line of results.
+measure() {
+  local before after sums ticks
+  start_contender "$1"
+  HEADER="Cookie: SID=$TOKEN"
+  [ "$1" != tenure-anonymous ] || HEADER="X-Padding: SID=$TOKEN"
+  case $1 in tenure) sign_in "$1" ;; esac
+  probe "$1"
+  ANSWER_BYTES=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
+  load 1 >/dev/null
+  before=$(upstream_counts)
+  ticks=$(cpu_ticks "$STARTED_PID")
+  sums=$(load "$DURATION" | grep '^sums ') || fail "$1: wrk gave no sums"
+  ticks=$(($(cpu_ticks "$STARTED_PID") - ticks))
+  after=$(upstream_counts)
+  check "$1" "$sums" "$before" "$after"
+  probe "$1"
+  stop_contender
+  awk -v who="$1" -v ticks=$ticks -v hz="$(getconf CLK_TCK)" '{ printf "%s %.3f %.0f %.3f %.3f\n",
+    who, ticks / hz * 1e6 / $2, $2 / ($4 / 1e6), $8 / 1e3, $9 / 1e3 }' <<<"$sums"
+}
+
+# Medians over the rounds, and ratios of CPU per request to nginx's.
+table() {
+  awk -v order="$CONTENDERS" '
+    function sorted(list, n, i, j, x) {
+      for (i = 2; i <= n; i++) for (j = i; j > 1 && list[j - 1] > list[j]; j--) { x = list[j]; list[j] = list[j - 1]; list[j - 1] = x }
+    }
+    function column(who, c, i) {
+      for (i = 1; i <= count[who]; i++) one[i] = value[who, c, i]
+      sorted(one, count[who]); i = count[who]
+      return i % 2 ? one[(i + 1) / 2] : (one[i / 2] + one[i / 2 + 1]) / 2
+    }
+    { n = ++count[$1]; for (c = 2; c <= 5; c++) value[$1, c, n] = $c + 0 }
+    END {
+      base = count["nginx"] ? column("nginx", 2) : 0
+      printf "| %-16s | CPU us/request |   (min to max) | requests/s | p50 ms | p99 ms | CPU to nginx |\n", "contender"
+      print "|---|--:|--:|--:|--:|--:|--:|"
+      for (w = 1; w <= split(order, names, " "); w++) {
+        who = names[w]; cpu = column(who, 2); low = one[1]; high = one[count[who]]
+        printf "| %-16s | %14.2f | %5.2f to %5.2f | %10.0f | %6.2f | %6.2f | %12s |\n", who, cpu, low, high,
+          column(who, 3), column(who, 4), column(who, 5), base ? sprintf("%.2f", cpu / base) : "-"
+      }
+    }' "$DIR/results"
+}
+
+main() {
+  [ "$(nproc)" -ge 2 ] || fail "two cores are needed: one for the contender, one for the load"
+  LOAD_CORES=1-$(($(nproc) - 1))
+  if [[ $CONTENDERS = *tenure* ]]; then
+    [ -x "$TENURE" ] || fail "$TENURE is missing: run \"cargo build --release\" first"
+  fi
+  install_missing
+  PATH=$PATH:/usr/sbin
+  BODY=$(head -c $BODY_BYTES /dev/zero | tr '\0' x)
+  TOKEN=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  free_port; UPSTREAM=$PORT_FOUND PORT=0 ADMIN=0
+  fill upstream.conf
+  start "$LOAD_CORES" nginx -c "$DIR/upstream.conf"
+  await_port "$UPSTREAM" "the upstream"
+  for round in $(seq "$ROUNDS"); do
+    for contender in $CONTENDERS; do
+      measure "$contender" >"$DIR/line"
+      cat "$DIR/line" >>"$DIR/results"
+      awk -v round="$round" '{ printf "round %d: %-16s %8.2f us/request %8d requests/s\n", round, $1, $2, $3 }' "$DIR/line" >&2
+    done
+  done
+  table
+}
+
+main
