@@ -107,7 +107,7 @@ pub fn redirect(location: &str) -> Response<Body> {
 #[must_use]
 pub fn page(status: StatusCode, html: String) -> Response<Body> {
     let mut response = own(status, "text/html; charset=utf-8", html);
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CSP));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CONTENT_SECURITY_POLICY));
     response
 }
 

@@ -75,7 +75,6 @@ pub struct Connection {
 enum Refusal {
     Bad(BadRequest),
     UnknownHost,
-    Form(StatusCode, &'static str),
 }
 
 impl Proxy {
@@ -122,22 +121,22 @@ impl Proxy {
         let asked = Asked { method: &parts.method, path: &path.path, headers: &parts.headers };
         let place = app.place(&asked, &path);
         let intake = Intake::read(&app, &self.shared.table, &asked, place, now);
-        let visit = visit(app, &site, &parts, host, path, query, &intake, (client_ip, trusted), now);
+        let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
         Ok(Judged { site, parts, visit, intake, connection, trusted, websocket, now })
     }
 
-    async fn act(self: Rc<Self>, judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
-        let (table, now) = (&self.shared.table, judged.now);
-        let visit = &judged.visit;
-        if let Some(subpath) = reserved::subpath(&visit.path) {
-            let headers = &judged.parts.headers;
+    async fn act(self: Rc<Self>, mut judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
+        let now = judged.now;
+        if let Some(subpath) = reserved::subpath(&judged.visit.path) {
+            let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
             let response = reserved::answer(table, visit, &judged.intake, &subpath, headers, body, now).await;
             access.finish(response.status(), "reserved");
             return response;
         }
         let own = match judged.intake.action {
-            Action::Forward { .. } | Action::ForwardWithout | Action::Adopt | Action::TellByPassing { .. } => None,
+            Action::Forward { .. } | Action::ForwardWithout | Action::Adopt => None,
+            Action::TellByPassing { .. } => self.tell_by_passing(&mut judged),
             Action::Tell { reason, how, .. } => self.tell(&judged, reason, how),
             Action::HoldBack { how, .. } => match self.hold_back(&judged, how) {
                 Some(response) => Some((response, "held_back")),
@@ -149,10 +148,18 @@ impl Proxy {
             }
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(&visit_identity(&self.shared.table, visit, now));
+        access.session(visit_identity(&self.shared.table, &judged.visit, now));
         access.finish(response.status(), label);
         settle(body, judged.parts.headers.contains_key(EXPECT)).await;
         response
+    }
+
+    /// There is no known login page: the request goes on without its cookie, and that is how the end is told.
+    fn tell_by_passing(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
+        let session = judged.intake.session.as_ref()?;
+        self.shared.table.mark_told(session, judged.now);
+        judged.visit.passed_end = Some(self.shared.table.read(session, judged.now));
+        None
     }
 
     fn tell(
@@ -241,7 +248,6 @@ impl Refusal {
                 answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))])
             }
             Self::UnknownHost => answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[]),
-            Self::Form(status, detail) => answer::problem(*status, "Sign-in refused", &[("detail", Some(detail))]),
         };
         // What was misread once is not read on.
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -252,7 +258,6 @@ impl Refusal {
         match self {
             Self::Bad(fault) => fault.label(),
             Self::UnknownHost => "unknown_host",
-            Self::Form(..) => "bad_sign_in",
         }
     }
 }
@@ -269,7 +274,6 @@ fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<Str
 #[expect(clippy::too_many_arguments, reason = "the one place where a visit is put together")]
 fn visit(
     app: Arc<AppSite>,
-    site: &Site,
     parts: &Parts,
     host: String,
     path: NormalPath,
@@ -278,7 +282,6 @@ fn visit(
     (client_ip, trusted): (IpAddr, bool),
     now: Moment,
 ) -> Visit {
-    let _ = site;
     let target = match &query {
         Some(query) => format!("{}?{query}", path.path),
         None => path.path.clone(),
@@ -302,6 +305,7 @@ fn visit(
         form_user: None,
         request_said,
         known_source: None,
+        passed_end: None,
         adopting: Vec::new(),
         app,
     };

@@ -62,6 +62,17 @@ pub struct PoolSettings {
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+/// Equal settings keep a pool and its connections over a reload.
+impl PartialEq for PoolSettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.upstream == other.upstream
+            && self.max_connections == other.max_connections
+            && self.idle == other.idle
+            && self.connect_timeout == other.connect_timeout
+            && self.tls.is_some() == other.tls.is_some()
+    }
+}
+
 /// The pool of one worker and app. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Rc<Inner>);

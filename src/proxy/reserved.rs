@@ -9,7 +9,8 @@ use super::answer;
 use super::body::Body;
 use super::intake::Intake;
 use super::visit::Visit;
-use crate::pages::{self, AskEntry};
+use crate::pages::{self, AskEntry, HeldBack};
+use crate::session::device::Device;
 use crate::session::gate::Action;
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment, OnLimit, SessionId};
@@ -86,26 +87,33 @@ fn touch(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
     }
 }
 
-/// The page for a session that is held back: which sessions there are, and a way to end one.
+/// The page for a session that is held back: which sessions there are, and with `ask` a way to end one.
 #[must_use]
-pub fn held_back_page(table: &Table, session: &SessionRef, now: Moment) -> String {
+pub fn held_back_page(table: &Table, visit: &Visit, session: &SessionRef, now: Moment) -> String {
     let record = table.read(session, now);
-    if record.policy.on_limit != OnLimit::Ask {
-        return pages::refused();
+    let entries: Vec<AskEntry> = table.rivals_of(session, now).iter().map(entry).collect();
+    let held = HeldBack {
+        sessions: &entries,
+        held_until: match record.state {
+            State::Pending(until) => until,
+            State::Active | State::Ended(_) => now,
+        },
+        now,
+        login: visit.app.config.login.as_deref(),
+    };
+    if record.policy.on_limit == OnLimit::Ask {
+        pages::ask(&held, "/.tenure/ask", &[])
+    } else {
+        pages::refused(&held)
     }
-    let rivals = table.rivals_of(session, now);
-    let entries: Vec<AskEntry> = rivals.iter().map(entry).collect();
-    pages::ask(&entries, "/.tenure/ask")
 }
 
 fn entry(session: &Session) -> AskEntry {
-    let device = crate::session::device::read(&session.visitor.user_agent);
     AskEntry {
-        id: session.id.to_string(),
-        browser: device.browser,
-        os: device.os,
-        signed_in_at: session.times.signed_in_at.and_then(answer::rfc3339).unwrap_or_default(),
-        last_active_at: answer::rfc3339(session.times.last_active_at).unwrap_or_default(),
+        id: session.id,
+        device: Device::read(&session.visitor.user_agent),
+        signed_in_at: session.times.signed_in_at.unwrap_or(session.times.created_at),
+        last_active_at: session.times.last_active_at,
     }
 }
 
@@ -123,7 +131,7 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
         return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", &[]);
     };
     let chosen = form_urlencoded::parse(&collected.to_bytes())
-        .find(|(name, _)| name == "end")
+        .find(|(name, _)| name == pages::SESSION_FIELD)
         .and_then(|(_, value)| value.parse::<SessionId>().ok());
     let rivals = table.rivals_of(session, now);
     // Only this very user's sessions can be chosen.
@@ -134,7 +142,7 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
     }
     match table.admit_pending(session, now) {
         Enrolled::Active(_) => answer::redirect("/"),
-        Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, session, now))),
+        Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, visit, session, now))),
         Enrolled::Over => answer::redirect(visit.app.config.login.as_deref().unwrap_or("/")),
     }
 }

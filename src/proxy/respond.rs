@@ -45,7 +45,7 @@ impl Proxy {
             return answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))]);
         }
         let Judged { mut parts, visit, intake, websocket, site, .. } = judged;
-        access.session(&visit_identity(&self.shared.table, &visit, visit.began));
+        access.session(visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let bound = self.bind(&visit);
         let request = Request::from_parts(parts, upload);

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::intake::Intake;
 use super::site::AppSite;
 use super::sources::Said;
 use crate::session::activity::Kind;
 use crate::session::cookie::Attributes;
-use crate::session::gate::Place;
-use crate::session::record::{CookieShape, NewToken};
+use crate::session::gate::{Action, Place};
+use crate::session::record::{CookieShape, NewToken, Session};
 use crate::session::{Moment, TokenKey};
 use crate::store::{SessionRef, Table};
 
@@ -29,6 +30,8 @@ pub struct Visit {
     pub method: http::Method,
     /// The normalised path.
     pub path: String,
+    /// The query as forwarded.
+    pub query: Option<String>,
     /// Path and query as forwarded, for the way back.
     pub target: String,
     /// The host that the browser asked, with its port.
@@ -51,11 +54,21 @@ pub struct Visit {
     pub request_said: Option<(usize, Said)>,
     /// The source that named the carried session's user.
     pub known_source: Option<usize>,
+    /// The ended session whose end is told by letting the request pass.
+    pub passed_end: Option<Session>,
     /// Unseen tokens that travel on: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
 }
 
 impl Visit {
+    /// Takes over what the intake found: which session's token travels on, and what is being adopted.
+    pub fn carry(&mut self, intake: &Intake) {
+        let forwards = matches!(intake.action, Action::Forward { .. });
+        self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
+        self.after_end = intake.after_end;
+        self.adopting.clone_from(&intake.adopting);
+    }
+
     /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].
     #[must_use]
     pub fn user_agent(&self) -> String {

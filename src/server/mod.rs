@@ -6,12 +6,13 @@
 mod accept;
 mod control;
 mod cuts;
+mod admin_port;
 mod gateway;
 mod hub;
-mod keys;
+mod verifiers;
 mod listener;
 mod settings;
 mod tls;
 mod worker;
 
-pub use gateway::{Gateway, Reloaded, StartError};
+pub use gateway::{Gateway, Inner, Reloaded, StartError};
