@@ -1,0 +1,364 @@
+//! One request, from its head to an action. [`Proxy::handle`] is the table of contents of the data path.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::{COOKIE, EXPECT, HOST, REFERER, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use super::body::Body;
+use super::exchange::Exchanges;
+use super::headers::{self, BadRequest};
+use super::intake::Intake;
+use super::pool::Pool;
+use super::site::{AppSite, Site};
+use super::userinfo;
+use super::visit::Visit;
+use super::{answer, reserved, sources};
+use crate::clock::Clock;
+use crate::session::Moment;
+use crate::session::activity::{Asked, Kind};
+use crate::session::gate::{Action, Telling};
+use crate::session::path::{NormalPath, normalise, strip_query};
+use crate::store::{Enrolled, SessionRef, Table};
+use crate::telemetry::{AccessGuard, Metrics};
+
+/// How much of a body nobody wants is read before our own answer, so that it does not arrive as a reset (FIELD F13).
+const UNWANTED_BYTES: usize = 256 * 1024;
+
+/// How long that may take.
+const UNWANTED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What all workers share.
+pub struct Shared {
+    /// The configuration in force.
+    pub site: ArcSwap<Site>,
+    /// The sessions.
+    pub table: Arc<Table>,
+    /// The time.
+    pub clock: Clock,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Which values the apps were asked about.
+    pub asked: userinfo::Asked,
+}
+
+/// One worker's share of the data path.
+pub struct Proxy {
+    pub(super) shared: Arc<Shared>,
+    /// The exchanges in progress on this worker.
+    pub exchanges: Exchanges,
+    /// True once the gateway leaves: tunnels are closed.
+    pub(super) leaving: watch::Receiver<bool>,
+    /// By app number; replaced when the app's settings change.
+    pools: RefCell<Vec<Option<(Arc<AppSite>, Pool)>>>,
+}
+
+/// The connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// The peer, after the PROXY protocol.
+    pub peer: IpAddr,
+    /// It is encrypted.
+    pub tls: bool,
+}
+
+/// A request that is answered before any app is asked.
+enum Refusal {
+    Bad(BadRequest),
+    UnknownHost,
+    Form(StatusCode, &'static str),
+}
+
+impl Proxy {
+    /// A worker's proxy.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, leaving: watch::Receiver<bool>) -> Self {
+        Self { shared, exchanges: Exchanges::default(), leaving, pools: RefCell::default() }
+    }
+
+    /// Handles one request. Never fails: whatever goes wrong is an answer.
+    // CANCEL: dropped when the browser goes away; the access guard records it, guards deregister the exchange.
+    pub async fn handle(self: Rc<Self>, request: Request<Incoming>, connection: Connection) -> Response<Body> {
+        let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
+        let (parts, body) = request.into_parts();
+        let expects = parts.headers.contains_key(EXPECT);
+        match self.judge(parts, connection, &mut access) {
+            Ok(judged) => self.act(judged, body, access).await,
+            Err(refusal) => {
+                settle(body, expects).await;
+                let response = refusal.answer();
+                access.finish(response.status(), refusal.label());
+                response
+            }
+        }
+    }
+
+    /// Head -> app -> path -> tokens -> action. No await.
+    fn judge(&self, parts: Parts, connection: Connection, access: &mut AccessGuard) -> Result<Judged, Refusal> {
+        let now = self.shared.clock.now();
+        let site = self.shared.site.load_full();
+        let head = Request::from_parts(parts, ());
+        headers::check_framing(head.headers()).map_err(Refusal::Bad)?;
+        let host = headers::host_of(&head).map_err(Refusal::Bad)?;
+        if matches!(*head.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::Bad(BadRequest::Method));
+        }
+        let app = site.app_for(headers::without_port(&host)).ok_or(Refusal::UnknownHost)?.clone();
+        let (mut parts, ()) = head.into_parts();
+        let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
+        let client_ip = headers::client_address(connection.peer, &parts.headers, &site.trusted_proxies);
+        let (path, query) = normal_target(&parts, &app).map_err(Refusal::Bad)?;
+        access.app(&app.metrics, client_ip, &path.path);
+        headers::join_cookies(&mut parts.headers);
+        let asked = Asked { method: &parts.method, path: &path.path, headers: &parts.headers };
+        let place = app.place(&asked, &path);
+        let intake = Intake::read(&app, &self.shared.table, &asked, place, now);
+        let visit = visit(app, &site, &parts, host, path, query, &intake, (client_ip, trusted), now);
+        let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
+        Ok(Judged { site, parts, visit, intake, connection, trusted, websocket, now })
+    }
+
+    async fn act(self: Rc<Self>, judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
+        let (table, now) = (&self.shared.table, judged.now);
+        let visit = &judged.visit;
+        if let Some(subpath) = reserved::subpath(&visit.path) {
+            let headers = &judged.parts.headers;
+            let response = reserved::answer(table, visit, &judged.intake, &subpath, headers, body, now).await;
+            access.finish(response.status(), "reserved");
+            return response;
+        }
+        let own = match judged.intake.action {
+            Action::Forward { .. } | Action::ForwardWithout | Action::Adopt | Action::TellByPassing { .. } => None,
+            Action::Tell { reason, how, .. } => self.tell(&judged, reason, how),
+            Action::HoldBack { how, .. } => match self.hold_back(&judged, how) {
+                Some(response) => Some((response, "held_back")),
+                None => return Box::pin(self.act(self.judged_anew(judged), body, access)).await,
+            },
+            Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
+            Action::Unavailable => {
+                Some((answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]), "unavailable"))
+            }
+        };
+        let Some((response, label)) = own else { return self.forward(judged, body, access).await };
+        access.session(&visit_identity(&self.shared.table, visit, now));
+        access.finish(response.status(), label);
+        settle(body, judged.parts.headers.contains_key(EXPECT)).await;
+        response
+    }
+
+    fn tell(
+        &self,
+        judged: &Judged,
+        reason: crate::session::EndReason,
+        how: Telling,
+    ) -> Option<(Response<Body>, &'static str)> {
+        let session = judged.intake.session.as_ref()?;
+        let record = self.shared.table.read(session, judged.now);
+        if how != Telling::Problem {
+            self.shared.table.mark_told(session, judged.now);
+        }
+        Some((answer::ended(&judged.visit, &record, reason, how), "ended"))
+    }
+
+    /// There may be room by now: then the session is active, and `None` says to judge the request anew.
+    fn hold_back(&self, judged: &Judged, how: Telling) -> Option<Response<Body>> {
+        let session = judged.intake.session.as_ref()?;
+        match self.shared.table.admit_pending(session, judged.now) {
+            Enrolled::Active(_) | Enrolled::Over => None,
+            Enrolled::Pending(session) => {
+                let page = (how == Telling::Page)
+                    .then(|| reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now));
+                Some(answer::held_back(&judged.visit, page))
+            }
+        }
+    }
+
+    /// Reads the tokens again; the session's standing has changed within this very request.
+    fn judged_anew(&self, mut judged: Judged) -> Judged {
+        let asked =
+            Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
+        let app = &judged.visit.app;
+        judged.intake = Intake::read(app, &self.shared.table, &asked, judged.visit.place, judged.now);
+        judged.visit.carry(&judged.intake);
+        // Held back again (somebody else took the room): it is answered as such the next time it asks.
+        if matches!(judged.intake.action, Action::HoldBack { .. }) {
+            judged.intake.action = Action::ForwardWithout;
+            judged.intake.cookie = Some(None);
+        }
+        judged
+    }
+
+    /// The pool of this worker for `app`; a new one after its settings have changed.
+    pub(super) fn pool(&self, app: &Arc<AppSite>) -> Pool {
+        let index = usize::from(app.id.0);
+        let mut pools = self.pools.borrow_mut();
+        if pools.len() <= index {
+            pools.resize_with(index + 1, || None);
+        }
+        match &mut pools[index] {
+            Some((known, pool)) if Arc::ptr_eq(known, app) => pool.clone(),
+            Some((known, pool)) if known.pool == app.pool => {
+                *known = Arc::clone(app);
+                pool.clone()
+            }
+            slot => {
+                let pool = Pool::new(app.pool.clone());
+                *slot = Some((Arc::clone(app), pool.clone()));
+                pool
+            }
+        }
+    }
+}
+
+/// A request with its verdict.
+pub(super) struct Judged {
+    pub(super) site: Arc<Site>,
+    pub(super) parts: Parts,
+    pub(super) visit: Visit,
+    pub(super) intake: Intake,
+    pub(super) connection: Connection,
+    pub(super) trusted: bool,
+    pub(super) websocket: bool,
+    pub(super) now: Moment,
+}
+
+impl Refusal {
+    fn answer(&self) -> Response<Body> {
+        let mut response = match self {
+            Self::Bad(BadRequest::Method) => {
+                answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])
+            }
+            Self::Bad(fault) => {
+                answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))])
+            }
+            Self::UnknownHost => answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[]),
+            Self::Form(status, detail) => answer::problem(*status, "Sign-in refused", &[("detail", Some(detail))]),
+        };
+        // What was misread once is not read on.
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Bad(fault) => fault.label(),
+            Self::UnknownHost => "unknown_host",
+            Self::Form(..) => "bad_sign_in",
+        }
+    }
+}
+
+/// Path in normal form and query, both without session ids.
+fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
+    let names: Vec<&str> = app.id_parameters.iter().map(String::as_str).collect();
+    let raw = parts.uri.path();
+    let path = normalise(if raw.is_empty() { "/" } else { raw }, &names).map_err(|_| BadRequest::Path)?;
+    let query = parts.uri.query().map(|query| strip_query(query, &names).unwrap_or_else(|| query.to_owned()));
+    Ok((path, query))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where a visit is put together")]
+fn visit(
+    app: Arc<AppSite>,
+    site: &Site,
+    parts: &Parts,
+    host: String,
+    path: NormalPath,
+    query: Option<String>,
+    intake: &Intake,
+    (client_ip, trusted): (IpAddr, bool),
+    now: Moment,
+) -> Visit {
+    let _ = site;
+    let target = match &query {
+        Some(query) => format!("{}?{query}", path.path),
+        None => path.path.clone(),
+    };
+    let request_said = sources::of_request(&app, &parts.headers, trusted, now);
+    let mut visit = Visit {
+        began: now,
+        place: intake.place,
+        kind: intake.kind,
+        method: parts.method.clone(),
+        path: path.path,
+        query,
+        target,
+        host,
+        referer: parts.headers.get(REFERER).cloned(),
+        session: None,
+        after_end: intake.after_end,
+        client_ip,
+        user_agent: parts.headers.get(USER_AGENT).cloned(),
+        cookie: None,
+        form_user: None,
+        request_said,
+        known_source: None,
+        adopting: Vec::new(),
+        app,
+    };
+    visit.carry(intake);
+    visit
+}
+
+/// Session, user and tenant for the access line.
+pub(super) fn visit_identity(
+    table: &Table,
+    visit: &Visit,
+    now: Moment,
+) -> Option<(crate::session::SessionId, Option<Arc<crate::session::identity::Identity>>)> {
+    let (session, _): &(SessionRef, _) = visit.session.as_ref()?;
+    Some(table.inspect(session, now, |s| (s.id, s.identity.clone())))
+}
+
+/// Reads a little of a body that nobody wants. A client that waits for `100 Continue` is not made to send it.
+pub(super) async fn settle(mut body: Incoming, expects_continue: bool) {
+    if expects_continue {
+        return;
+    }
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if seen > UNWANTED_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(UNWANTED_PATIENCE, read).await;
+}
+
+/// Rewrites the head for the upstream. SECURITY: cookies by the intake's word alone; identity headers only from a
+/// trusted proxy.
+pub(super) fn rewrite(judged: &mut Judged) -> Result<(), BadRequest> {
+    let Judged { site, parts, visit, intake, connection, trusted, websocket, .. } = judged;
+    let map = &mut parts.headers;
+    headers::prepare_request(map, *websocket);
+    if !*trusted {
+        headers::strip_identity(map, &site.identity_headers);
+    }
+    headers::set_forwarded(map, connection.peer, *trusted, connection.tls, &visit.host);
+    match intake.cookie.take() {
+        Some(Some(cookie)) => {
+            let value = HeaderValue::from_bytes(&cookie).map_err(|_| BadRequest::Framing)?;
+            map.insert(COOKIE, value);
+        }
+        Some(None) => drop(map.remove(COOKIE)),
+        None => {}
+    }
+    visit.cookie = map.get(COOKIE).cloned();
+    if let Ok(host) = HeaderValue::from_str(&visit.host) {
+        map.insert(HOST, host);
+    }
+    parts.uri = headers::origin_form(&visit.path, visit.query.as_deref()).ok_or(BadRequest::Path)?;
+    parts.version = http::Version::HTTP_11;
+    Ok(())
+}

@@ -1,0 +1,412 @@
+//! Header operations: framing checks, hop-by-hop fields, forwarding fields, identity fields. Pure, edited in place.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+/// Most addresses of `X-Forwarded-For` that are walked.
+const MAX_HOPS: usize = 32;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// A request that must not be interpreted: answered 400, and the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// No `Host`, more than one, or one that is no authority.
+    #[error("exactly one Host is needed")]
+    Host,
+    /// The request target or `:authority` names another host than `Host`.
+    #[error("the request target and Host differ")]
+    HostMismatch,
+    /// `Transfer-Encoding` beside `Content-Length`, or lengths that differ.
+    #[error("the length of the body is ambiguous")]
+    Framing,
+    /// The path cannot be read.
+    #[error("the request path is malformed")]
+    Path,
+    /// A method that a gateway has no business with.
+    #[error("the method is not supported")]
+    Method,
+}
+
+impl BadRequest {
+    /// The label in metrics and access lines.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Host => "bad_host",
+            Self::HostMismatch => "host_mismatch",
+            Self::Framing => "bad_framing",
+            Self::Path => "bad_path",
+            Self::Method => "bad_method",
+        }
+    }
+}
+
+/// The host that a request asks, from `:authority`, an absolute target or `Host`; they must agree (FIELD F20, F21).
+///
+/// # Errors
+/// [`BadRequest::Host`] or [`BadRequest::HostMismatch`].
+pub fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
+    let mut fields = request.headers().get_all(HOST).iter();
+    let field = match (fields.next(), fields.next()) {
+        (Some(value), None) => Some(value.to_str().map_err(|_| BadRequest::Host)?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(BadRequest::Host),
+    };
+    let target = request.uri().authority().map(http::uri::Authority::as_str);
+    let host = match (target, field) {
+        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => return Err(BadRequest::HostMismatch),
+        (Some(host), _) | (None, Some(host)) => host,
+        // HTTP/1.0 may come without one; it is then for the app that serves every host.
+        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) => return Err(BadRequest::Host),
+    };
+    let plain = host.is_empty() || host.parse::<http::uri::Authority>().is_ok_and(|a| !a.as_str().contains('@'));
+    if plain { Ok(host.to_ascii_lowercase()) } else { Err(BadRequest::Host) }
+}
+
+/// `host` without its port.
+#[must_use]
+pub fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        Some(_) | None => host,
+    }
+}
+
+/// Refuses what two parsers could frame differently. hyper refuses most of it before; this holds if it does not.
+///
+/// # Errors
+/// [`BadRequest::Framing`].
+pub fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    let differ = lengths.any(|other| Some(other) != first);
+    let listed = first.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit));
+    let both = first.is_some() && headers.contains_key(TRANSFER_ENCODING);
+    if differ || listed || both { Err(BadRequest::Framing) } else { Ok(()) }
+}
+
+/// Whether this is a WebSocket handshake; any other upgrade is ignored (h2c is never spoken upstream).
+#[must_use]
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let names = |field: &HeaderName, word: &str| {
+        headers.get_all(field).iter().any(|value| {
+            value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+        })
+    };
+    names(&CONNECTION, "upgrade") && names(&UPGRADE, "websocket")
+}
+
+/// Removes the fields that concern one connection only, and all that `Connection` names (RFC 9110 section 7.6.1).
+/// `TE: trailers` alone is kept where `keep_te`.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
+    let named: SmallVec<[HeaderName; 4]> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let trailers = keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Prepares the head of a request for HTTP/1.1 upstream: hop-by-hop fields go, cookie crumbs are joined (FIELD F20),
+/// `Expect` is answered by the gateway itself, nobody but the gateway speaks in `Tenure-*`.
+pub fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
+    strip_hop_by_hop(headers, true);
+    headers.remove(EXPECT);
+    if headers.contains_key(TE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if websocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    strip_own(headers);
+}
+
+/// Removes every `Tenure-*` field.
+pub fn strip_own(headers: &mut HeaderMap) {
+    let own: SmallVec<[HeaderName; 1]> =
+        headers.keys().filter(|name| name.as_str().starts_with("tenure-")).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
+/// Prepares the head of an answer for the browser. The trailers that it announces pass.
+pub fn prepare_response(headers: &mut HeaderMap) {
+    let trailer = headers.get(TRAILER).cloned();
+    strip_hop_by_hop(headers, false);
+    if let Some(trailer) = trailer {
+        headers.insert(TRAILER, trailer);
+    }
+    strip_own(headers);
+}
+
+/// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let parts: SmallVec<[&[u8]; 8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Removes identity headers in every spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
+/// server turns into variables lose the difference altogether (FIELD F17).
+pub fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if names.is_empty() {
+        return;
+    }
+    let same = |a: &str, b: &str| {
+        a.len() == b.len()
+            && a.bytes().zip(b.bytes()).all(|(x, y)| x == y || (matches!(x, b'-' | b'_') && matches!(y, b'-' | b'_')))
+    };
+    let found: SmallVec<[HeaderName; 2]> =
+        headers.keys().filter(|name| names.iter().any(|n| same(n.as_str(), name.as_str()))).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// Whether the peer itself is a trusted proxy.
+#[must_use]
+pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
+    trusted.iter().any(|net| net.contains(&peer))
+}
+
+/// The client's address: the last one, from the right, that no trusted proxy has (FIELD F24).
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let fields: SmallVec<[&str; 2]> =
+        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let listed = fields.iter().rev().flat_map(|field| field.rsplit(','));
+    for hop in listed.take(MAX_HOPS) {
+        if !is_trusted(client, trusted) {
+            break;
+        }
+        let Some(address) = parse_hop(hop.trim()) else { break };
+        client = address;
+    }
+    client
+}
+
+/// An address, with a port or in brackets perhaps.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_matches('"');
+    let ip = bare
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| bare.parse::<SocketAddr>().ok().map(|a| a.ip()))
+        .or_else(|| bare.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
+    Some(ip.to_canonical())
+}
+
+/// Writes `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to a trusted peer's, in place of anybody else's.
+pub fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: bool, host: &str) {
+    let peer = peer.to_canonical();
+    let own = if tls { "https" } else { "http" };
+    let text = |headers: &HeaderMap, name: &HeaderName| -> Option<String> {
+        let values: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
+        (trusted && !values.is_empty()).then(|| values.join(", "))
+    };
+    let chain = match text(headers, &X_FORWARDED_FOR) {
+        Some(before) => format!("{before}, {peer}"),
+        None => peer.to_string(),
+    };
+    let node = if peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer.to_string() };
+    let element = format!("for={node};host=\"{host}\";proto={own}");
+    let forwarded = match text(headers, &FORWARDED) {
+        Some(before) => format!("{before}, {element}"),
+        None => element,
+    };
+    let proto = text(headers, &X_FORWARDED_PROTO).unwrap_or_else(|| own.to_owned());
+    let forwarded_host = text(headers, &X_FORWARDED_HOST).unwrap_or_else(|| host.to_owned());
+    for (name, value) in [
+        (X_FORWARDED_FOR, chain),
+        (X_FORWARDED_PROTO, proto),
+        (X_FORWARDED_HOST, forwarded_host),
+        (FORWARDED, forwarded),
+    ] {
+        match HeaderValue::from_str(&value) {
+            Ok(value) => drop(headers.insert(name, value)),
+            Err(_) => drop(headers.remove(name)),
+        }
+    }
+    if !trusted {
+        for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"] {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The target for the upstream, in origin form.
+#[must_use]
+pub fn origin_form(path: &str, query: Option<&str>) -> Option<Uri> {
+    match query {
+        Some(query) => format!("{path}?{query}").parse().ok(),
+        None => path.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_connection_names_is_dropped() {
+        let mut map = headers(&[
+            ("connection", "keep-alive, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        prepare_request(&mut map, false);
+        assert_eq!(map, headers(&[("accept", "*/*"), ("te", "trailers"), ("connection", "te")]));
+    }
+
+    #[test]
+    fn only_a_websocket_upgrades() {
+        assert!(asks_for_websocket(&headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
+        assert!(!asks_for_websocket(&headers(&[("connection", "Upgrade"), ("upgrade", "h2c")])));
+        assert!(!asks_for_websocket(&headers(&[("upgrade", "websocket")])));
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        for bad in [
+            &[("content-length", "1"), ("transfer-encoding", "chunked")][..],
+            &[("content-length", "1"), ("content-length", "2")],
+            &[("content-length", "1, 1")],
+            &[("content-length", "+1")],
+        ] {
+            assert_eq!(check_framing(&headers(bad)), Err(BadRequest::Framing), "{bad:?}");
+        }
+        assert_eq!(check_framing(&headers(&[("content-length", "1")])), Ok(()));
+    }
+
+    #[test]
+    fn one_host_and_one_only() {
+        let ask = |target: &str, hosts: &[&str]| {
+            let mut request = Request::get(target).body(()).unwrap();
+            for host in hosts {
+                request.headers_mut().append(HOST, host.parse().unwrap());
+            }
+            host_of(&request)
+        };
+        assert_eq!(ask("/", &["A.example:80"]), Ok("a.example:80".into()));
+        assert_eq!(ask("http://a.example/", &["a.example"]), Ok("a.example".into()));
+        assert_eq!(ask("http://b.example/", &["a.example"]), Err(BadRequest::HostMismatch));
+        assert_eq!(ask("/", &[]), Err(BadRequest::Host));
+        assert_eq!(ask("/", &["a", "a"]), Err(BadRequest::Host));
+        assert_eq!(ask("/", &["user@a"]), Err(BadRequest::Host));
+        assert_eq!(without_port("a.example:80"), "a.example");
+        assert_eq!(without_port("[::1]:80"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_that_is_not_trusted() {
+        let trusted = nets(&["10.0.0.0/8", "::1/128"]);
+        let peer: IpAddr = "10.0.0.9".parse().unwrap();
+        for (field, client) in [
+            ("1.1.1.1, 2.2.2.2, 10.0.0.1", "2.2.2.2"),
+            ("6.6.6.6", "6.6.6.6"),
+            ("nonsense, 10.0.0.1", "10.0.0.1"),
+            ("::ffff:3.3.3.3", "3.3.3.3"),
+            ("4.4.4.4:1234", "4.4.4.4"),
+            ("[2001:db8::1]:9", "2001:db8::1"),
+        ] {
+            let found = client_address(peer, &headers(&[("x-forwarded-for", field)]), &trusted);
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{field}");
+        }
+        let stranger: IpAddr = "9.9.9.9".parse().unwrap();
+        assert_eq!(client_address(stranger, &headers(&[("x-forwarded-for", "1.1.1.1")]), &trusted), stranger);
+        let two = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "10.0.0.1")]);
+        assert_eq!(client_address(peer, &two, &trusted), "1.1.1.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn forwarding_headers_of_strangers_are_replaced() {
+        let peer: IpAddr = "9.9.9.9".parse().unwrap();
+        let mut map = headers(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-real-ip", "1.1.1.1"),
+        ]);
+        set_forwarded(&mut map, peer, false, false, "a.example");
+        assert_eq!(map["x-forwarded-for"], "9.9.9.9");
+        assert_eq!(map["forwarded"], "for=9.9.9.9;host=\"a.example\";proto=http");
+        assert_eq!(map["x-forwarded-proto"], "http");
+        assert!(!map.contains_key("x-real-ip"));
+        let mut map = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        set_forwarded(&mut map, peer, true, false, "a.example");
+        assert_eq!(map["x-forwarded-for"], "1.1.1.1, 9.9.9.9");
+        assert_eq!(map["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn identity_headers_go_in_every_spelling() {
+        let names = ["x-session-user".parse().unwrap()];
+        let mut map = headers(&[("X-Session-User", "a"), ("x_session_user", "b"), ("x-session_user", "c"), ("x-session-users", "d")]);
+        strip_identity(&mut map, &names);
+        assert_eq!(map, headers(&[("x-session-users", "d")]));
+    }
+
+    #[test]
+    fn cookie_crumbs_are_joined() {
+        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut map);
+        assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+}

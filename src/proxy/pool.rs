@@ -1,0 +1,330 @@
+//! Connections to one app's upstream, per worker: bounded, reused, never trusted to be alive.
+//!
+//! An idle connection is used only while it is younger than the app's own keep-alive limit (FIELD F19), the newest
+//! first; what is stale all the same is caught by the retry rule in `forward`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsConnector;
+
+use super::body::Upload;
+use crate::clock::Stopwatch;
+use crate::config::Upstream;
+
+/// A connection is closed after this age, so that a changed address or a new node is found.
+const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Addresses of a name are looked up again after this time; the system's resolver tells no lifetime.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a request may wait for a connection when all are in use.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest head of an upstream's answer.
+const MAX_HEAD_BYTES: usize = 256 * 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// No address answered.
+    #[error("cannot connect to the upstream")]
+    Connect(#[source] std::io::Error),
+    /// All connections are in use.
+    #[error("all connections to the upstream are in use")]
+    Busy,
+}
+
+/// How connections are made and kept.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Where the app is; at least one.
+    pub upstream: Vec<Upstream>,
+    /// Most connections of this worker.
+    pub max_connections: usize,
+    /// How long an idle one is kept.
+    pub idle: Duration,
+    /// How long connecting may take, name look-up and TLS included.
+    pub connect_timeout: Duration,
+    /// How TLS upstreams are verified.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// The pool of one worker and app. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Rc<Inner>);
+
+struct Inner {
+    settings: PoolSettings,
+    permits: Arc<Semaphore>,
+    /// Newest last.
+    idle: RefCell<VecDeque<Idle>>,
+    next: Cell<usize>,
+    resolved: RefCell<Vec<Option<(Stopwatch, Vec<SocketAddr>)>>>,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Stopwatch,
+    born: Stopwatch,
+}
+
+/// A connection in use. Dropped, it is closed, unless it was given back.
+pub struct Lease {
+    sender: Option<SendRequest<Upload>>,
+    born: Stopwatch,
+    /// It carried another request before.
+    pub reused: bool,
+    pool: Pool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(settings: PoolSettings) -> Self {
+        let permits = Arc::new(Semaphore::new(settings.max_connections.max(1)));
+        let resolved = RefCell::new(vec![None; settings.upstream.len()]);
+        Self(Rc::new(Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved }))
+    }
+
+    /// A connection: an idle one, or a new one when `fresh` is wanted or none is idle.
+    ///
+    /// # Errors
+    /// No address answers in time, or no connection becomes free.
+    // CANCEL: a connection that is being made is closed; a permit is given back.
+    pub async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
+        let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.wait_for_permit().await?,
+        };
+        if !fresh {
+            while let Some(idle) = self.take_idle() {
+                if let Some(lease) = self.revive(idle, &permit).await {
+                    return Ok(lease.with(permit));
+                }
+            }
+        }
+        let sender = self.connect().await?;
+        let lease =
+            Lease { sender: Some(sender), born: Stopwatch::start(), reused: false, pool: self.clone(), permit: None };
+        Ok(lease.with(permit))
+    }
+
+    async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
+        let permits = Arc::clone(&self.0.permits).acquire_owned();
+        match tokio::time::timeout(QUEUE_PATIENCE, permits).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(PoolError::Busy),
+        }
+    }
+
+    fn take_idle(&self) -> Option<Idle> {
+        let limit = self.0.settings.idle;
+        let mut idle = self.0.idle.borrow_mut();
+        // The oldest are over first; they are dropped here, so that no timer is needed.
+        while idle.front().is_some_and(|oldest| older_than(oldest.since, limit)) {
+            idle.pop_front();
+        }
+        idle.pop_back()
+    }
+
+    /// `None` when the connection turns out to be closed.
+    async fn revive(&self, idle: Idle, _permit: &OwnedSemaphorePermit) -> Option<Lease> {
+        let mut sender = idle.sender;
+        if sender.is_closed() || older_than(idle.born, MAX_AGE) || sender.ready().await.is_err() {
+            return None;
+        }
+        Some(Lease { sender: Some(sender), born: idle.born, reused: true, pool: self.clone(), permit: None })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Upload>, PoolError> {
+        let patience = self.0.settings.connect_timeout;
+        match tokio::time::timeout(patience, self.connect_to_any()).await {
+            Ok(Ok(sender)) => Ok(sender),
+            Ok(Err(error)) => Err(PoolError::Connect(error)),
+            Err(_) => Err(PoolError::Connect(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+        }
+    }
+
+    /// Tries the upstreams in turn, beginning with the next one.
+    async fn connect_to_any(&self) -> std::io::Result<SendRequest<Upload>> {
+        let count = self.0.settings.upstream.len().max(1);
+        let first = self.0.next.get();
+        self.0.next.set((first + 1) % count);
+        let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for offset in 0..count {
+            let index = (first + offset) % count;
+            for address in self.addresses(index).await? {
+                match self.connect_to(index, address).await {
+                    Ok(sender) => return Ok(sender),
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn addresses(&self, index: usize) -> std::io::Result<Vec<SocketAddr>> {
+        let Some(upstream) = self.0.settings.upstream.get(index) else { return Ok(Vec::new()) };
+        if let Ok(ip) = upstream.host.parse::<std::net::IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, upstream.port)]);
+        }
+        let known = self.0.resolved.borrow().get(index).cloned().flatten();
+        if let Some((at, addresses)) = known
+            && !older_than(at, RESOLVE_EVERY)
+        {
+            return Ok(addresses);
+        }
+        let addresses: Vec<SocketAddr> =
+            tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await?.collect();
+        if let Some(entry) = self.0.resolved.borrow_mut().get_mut(index) {
+            *entry = Some((Stopwatch::start(), addresses.clone()));
+        }
+        Ok(addresses)
+    }
+
+    async fn connect_to(&self, index: usize, address: SocketAddr) -> std::io::Result<SendRequest<Upload>> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let io = self.secure(index, stream).await?;
+        let (sender, connection) = http1::Builder::new()
+            // Old servers fold headers, put spaces before colons and depend on the case of names (FIELD F26).
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .title_case_headers(true)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(std::io::Error::other)?;
+        // The task ends with the connection, which ends when its sender is dropped.
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "an upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn secure(&self, index: usize, stream: TcpStream) -> std::io::Result<UpstreamIo> {
+        let upstream = self.0.settings.upstream.get(index);
+        let (Some(upstream), Some(tls)) = (upstream.filter(|u| u.tls), &self.0.settings.tls) else {
+            return Ok(UpstreamIo::Plain(stream));
+        };
+        let name = ServerName::try_from(upstream.host.clone()).map_err(std::io::Error::other)?;
+        let secured = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
+        Ok(UpstreamIo::Tls(Box::new(secured)))
+    }
+
+    /// Connections that wait for use.
+    #[must_use]
+    pub fn idle_count(&self) -> usize {
+        self.0.idle.borrow().len()
+    }
+}
+
+fn older_than(since: Stopwatch, limit: Duration) -> bool {
+    u128::from(since.elapsed_us()) > limit.as_micros()
+}
+
+impl Lease {
+    fn with(mut self, permit: OwnedSemaphorePermit) -> Self {
+        self.permit = Some(permit);
+        self
+    }
+
+    /// The connection; `None` once it was given back or discarded.
+    pub fn sender(&mut self) -> Option<&mut SendRequest<Upload>> {
+        self.sender.as_mut()
+    }
+
+    /// The answer has been read to its end: the connection may carry another request.
+    pub fn give_back(&mut self) {
+        let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) else {
+            self.permit = None;
+            return;
+        };
+        let idle = Idle { sender, since: Stopwatch::start(), born: self.born };
+        self.pool.0.idle.borrow_mut().push_back(idle);
+        self.permit = None;
+    }
+
+    /// The connection is closed.
+    pub fn discard(&mut self) {
+        self.sender = None;
+        self.permit = None;
+    }
+}
+
+/// A connection to an upstream, plain or TLS.
+enum UpstreamIo {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for UpstreamIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for UpstreamIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From a listening socket to HTTP: accepting, the PROXY protocol, TLS, HTTP/1.1 or HTTP/2.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_header::ParseConfig;
+use proxy_header::io::ProxiedStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::proxy::{Connection, Proxy};
+use crate::telemetry::Metrics;
+
+/// Most connections of one worker; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 50_000;
+
+/// How long accepting rests after an error such as "too many open files", which would repeat at once.
+const REST_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// How long a peer may take for the PROXY header and the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a browser may take for a request's head; also how long an idle connection is kept.
+const HEAD: Duration = Duration::from_secs(60);
+
+/// Streams of one HTTP/2 connection (the library's advice against rapid reset, CVE-2023-44487).
+const H2_STREAMS: u32 = 128;
+
+/// Streams that may be reset before they were answered (CVE-2023-44487, CVE-2025-8671).
+const H2_RESETS: usize = 64;
+
+/// What one listener needs.
+#[derive(Clone)]
+pub struct Acceptor {
+    /// TLS, for the https listener.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Every connection must begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Largest head of a request.
+    pub header_bytes: usize,
+    /// True once the gateway leaves.
+    pub leaving: watch::Receiver<bool>,
+    /// Counts connections and errors.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Acceptor {
+    /// Accepts until the gateway leaves; then returns once every connection has ended.
+    pub async fn run(self, listener: TcpListener, proxy: Rc<Proxy>) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut leaving = self.leaving.clone();
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                _ = leaving.wait_for(|leaving| *leaving) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (acceptor, proxy) = (self.clone(), Rc::clone(&proxy));
+                    tokio::task::spawn_local(async move {
+                        let _permit = permit;
+                        let _open = acceptor.metrics.connection();
+                        acceptor.serve(stream, peer.ip(), proxy).await;
+                    });
+                }
+                Err(error) => {
+                    self.metrics.accept_error();
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(REST_AFTER_ERROR).await;
+                }
+            }
+        }
+        drop(listener);
+        // Every connection holds a permit until it has ended.
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = permits.acquire_many(all).await;
+    }
+
+    async fn serve(self, stream: TcpStream, peer: IpAddr, proxy: Rc<Proxy>) {
+        // Small answers must not wait for more.
+        let _ = stream.set_nodelay(true);
+        if !self.proxy_protocol {
+            return self.secure(stream, peer, proxy).await;
+        }
+        let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
+        let header = tokio::time::timeout(HANDSHAKE, ProxiedStream::create_from_tokio(stream, config)).await;
+        match header {
+            Ok(Ok(stream)) => {
+                // LOCAL (health checks of the balancer) carries no address: the peer is itself.
+                let peer = stream.proxy_header().proxied_address().map_or(peer, |address| address.source.ip());
+                self.secure(stream, peer, proxy).await;
+            }
+            Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a connection without a PROXY header was closed"),
+        }
+    }
+
+    async fn secure<S>(self, stream: S, peer: IpAddr, proxy: Rc<Proxy>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Connection { peer, tls: self.tls.is_some() };
+        let Some(tls) = self.tls.clone() else { return self.http1(stream, connection, proxy).await };
+        let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
+        match handshake {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.http2(stream, connection, proxy).await;
+            }
+            Ok(Ok(stream)) => self.http1(stream, connection, proxy).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn http1<S>(self, stream: S, connection: Connection, proxy: Rc<Proxy>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let proxy = Rc::clone(&proxy);
+            async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(self.header_bytes.max(8192))
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut serving = std::pin::pin!(serving);
+        let mut leaving = self.leaving.clone();
+        tokio::select! {
+            result = serving.as_mut() => return ended(result),
+            _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
+        }
+        ended(serving.await);
+    }
+
+    async fn http2<S>(self, stream: S, connection: Connection, proxy: Rc<Proxy>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let proxy = Rc::clone(&proxy);
+            async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
+        });
+        let serving = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_pending_accept_reset_streams(H2_RESETS)
+            .max_local_error_reset_streams(H2_RESETS)
+            // The library's 16 KiB refuse cookies that HTTP/1.1 takes (FIELD F20).
+            .max_header_list_size(u32::try_from(self.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(HEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut serving = std::pin::pin!(serving);
+        let mut leaving = self.leaving.clone();
+        tokio::select! {
+            result = serving.as_mut() => return ended(result),
+            _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
+        }
+        ended(serving.await);
+    }
+}
+
+fn ended(result: Result<(), hyper::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Runs the futures of an HTTP/2 connection on this worker's own thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        // The task ends with its stream or its connection.
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,17 @@
+//! Ties everything together: listeners, workers, the control thread, reload and drain.
+//!
+//! [`Gateway::start`] binds first and builds then, so that a test that asks for port 0 learns the port, and a fault
+//! of the configuration or an address in use is told before anything runs.
+
+mod accept;
+mod control;
+mod cuts;
+mod gateway;
+mod hub;
+mod keys;
+mod listener;
+mod settings;
+mod tls;
+mod worker;
+
+pub use gateway::{Gateway, Reloaded, StartError};

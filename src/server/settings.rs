@@ -1,0 +1,46 @@
+//! From the checked configuration to what the table reads.
+
+use crate::config::Config;
+use crate::session::record::Mode;
+use crate::store::{AppRules, Book, RoleRules};
+
+/// The table's book of `config`.
+pub(super) fn book(config: &Config) -> Book {
+    let apps = config.apps.iter().map(|app| AppRules {
+        name: app.name.clone(),
+        mode: if app.enforce { Mode::Enforce } else { Mode::Observe },
+    });
+    let roles = config.roles.iter().map(|(name, role)| {
+        (name.clone(), RoleRules { users: role.users.clone(), learned: role.learned })
+    });
+    Book {
+        layers: config.policy.clone(),
+        apps: apps.collect(),
+        roles: roles.collect(),
+        rotation_grace: config.limits.rotation_grace,
+        anonymous_sessions: config.limits.anonymous_sessions,
+        ended_kept: config.limits.ended_kept,
+    }
+}
+
+/// What a reload cannot change, by key: it needs a restart, and the log says so.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut differ = |changed: bool, key| {
+        if changed {
+            keys.push(key);
+        }
+    };
+    differ(old.listen.http != new.listen.http, "listen.http");
+    differ(old.listen.https != new.listen.https, "listen.https");
+    differ(old.listen.proxy_protocol != new.listen.proxy_protocol, "listen.proxy_protocol");
+    differ(old.listen.workers != new.listen.workers, "listen.workers");
+    differ(old.listen.certificates != new.listen.certificates, "listen.certificates");
+    differ(old.limits.header_bytes != new.limits.header_bytes, "limits.header_bytes");
+    differ(old.admin.listen != new.admin.listen, "admin.listen");
+    differ(old.admin.probes != new.admin.probes, "admin.probes");
+    differ(old.store.kind != new.store.kind, "store");
+    differ(old.log.format != new.log.format, "log.format");
+    differ(old.log.level != new.log.level, "log.level");
+    keys
+}

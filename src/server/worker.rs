@@ -1,0 +1,96 @@
+//! One worker: a thread with a current-thread runtime, its share of the listeners, and its queue of cuts.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::accept::Acceptor;
+use super::cuts::{Cut, CutQueue};
+use crate::proxy::{Proxy, Shared};
+use crate::session::EndReason;
+
+/// What a worker is made of.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its sockets with how to accept on them.
+    pub listeners: Vec<(std::net::TcpListener, Acceptor)>,
+    /// Ends that reach it.
+    pub cuts: CutQueue,
+    /// True once the gateway leaves.
+    pub leaving: watch::Receiver<bool>,
+    /// True once what is left in progress is broken off.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Starts the worker's thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn(self, number: usize) -> io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, self.run());
+        })
+    }
+
+    async fn run(self) {
+        let proxy = Rc::new(Proxy::new(Arc::clone(&self.shared), self.leaving.clone()));
+        let cutting = tokio::task::spawn_local(cut(self.cuts, Rc::clone(&proxy), Arc::clone(&self.shared)));
+        let mut serving = tokio::task::JoinSet::new();
+        for (socket, acceptor) in self.listeners {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => drop(serving.spawn_local(acceptor.run(listener, Rc::clone(&proxy)))),
+                Err(error) => tracing::error!(%error, "a listener could not be taken over"),
+            }
+        }
+        let mut stop = self.stop;
+        let all = async { while serving.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        cutting.abort();
+    }
+}
+
+/// Cuts exchanges as their sessions end.
+async fn cut(mut cuts: CutQueue, proxy: Rc<Proxy>, shared: Arc<Shared>) {
+    while let Some(cut) = cuts.queue.recv().await {
+        match cut {
+            Cut::Session(id, reason) => proxy.exchanges.cut(id, reason),
+            Cut::Barrier(done) => {
+                // ORDER: whoever was woken by a cut runs before the barrier is passed, so that a head that was queued
+                // for the upstream and not yet written is withdrawn first.
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+                let _ = done.send(());
+            }
+        }
+        if cuts.take_overflow() {
+            judge_all(&proxy, &shared);
+        }
+    }
+}
+
+/// Cuts were lost to a full queue: every exchange's session is judged anew.
+fn judge_all(proxy: &Proxy, shared: &Shared) {
+    let now = shared.clock.now();
+    for id in proxy.exchanges.sessions() {
+        let reason = match shared.table.by_id(id) {
+            Some(session) => shared.table.inspect(&session, now, |s| s.ended().map(|end| end.reason)),
+            None => Some(EndReason::Revoked),
+        };
+        if let Some(reason) = reason {
+            proxy.exchanges.cut(id, reason);
+        }
+    }
+}
