@@ -61,7 +61,11 @@
 //! * No `Debug` of the core prints a token or a key.
 
 pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod pages;
+pub mod proxy;
+pub mod server;
 pub mod session;
 pub mod store;
+pub mod telemetry;

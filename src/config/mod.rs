@@ -6,7 +6,7 @@
 
 mod check;
 mod fault;
-mod raw;
+
 mod value;
 
 use std::collections::BTreeMap;

@@ -59,8 +59,10 @@ pub struct Proxy {
     /// True once the gateway leaves: tunnels are closed.
     pub(super) leaving: watch::Receiver<bool>,
     /// By app number; replaced when the app's settings change.
-    pools: RefCell<Vec<Option<(Arc<AppSite>, Pool)>>>,
+    pools: RefCell<Vec<PoolSlot>>,
 }
+
+type PoolSlot = Option<(Arc<AppSite>, Pool)>;
 
 /// The connection that a request came on.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +142,10 @@ impl Proxy {
             Action::Tell { reason, how, .. } => self.tell(&judged, reason, how),
             Action::HoldBack { how, .. } => match self.hold_back(&judged, how) {
                 Some(response) => Some((response, "held_back")),
-                None => return Box::pin(self.act(self.judged_anew(judged), body, access)).await,
+                None => {
+                    let judged = self.judged_anew(judged);
+                    return Box::pin(self.act(judged, body, access)).await;
+                }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
             Action::Unavailable => {

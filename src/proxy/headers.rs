@@ -179,8 +179,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let parts: SmallVec<[&[u8]; 8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(b"; ".as_slice())) {
+    let joined = {
+        let parts: SmallVec<[&[u8]; 8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        HeaderValue::from_bytes(&parts.join(b"; ".as_slice()))
+    };
+    if let Ok(joined) = joined {
         headers.insert(COOKIE, joined);
     }
 }

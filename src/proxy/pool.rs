@@ -83,8 +83,11 @@ struct Inner {
     /// Newest last.
     idle: RefCell<VecDeque<Idle>>,
     next: Cell<usize>,
-    resolved: RefCell<Vec<Option<(Stopwatch, Vec<SocketAddr>)>>>,
+    /// By upstream: when its name was looked up, and what was found.
+    resolved: RefCell<Vec<Resolved>>,
 }
+
+type Resolved = Option<(Stopwatch, Vec<SocketAddr>)>;
 
 struct Idle {
     sender: SendRequest<Upload>,
@@ -238,12 +241,6 @@ impl Pool {
         let name = ServerName::try_from(upstream.host.clone()).map_err(std::io::Error::other)?;
         let secured = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
         Ok(UpstreamIo::Tls(Box::new(secured)))
-    }
-
-    /// Connections that wait for use.
-    #[must_use]
-    pub fn idle_count(&self) -> usize {
-        self.0.idle.borrow().len()
     }
 }
 

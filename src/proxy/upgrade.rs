@@ -75,7 +75,8 @@ pub async fn tunnel(
 }
 
 async fn both<A: Pipe, B: Pipe>(up: &mut A, down: &mut B, on_client_data: &mut impl FnMut()) {
-    let (mut up, mut down) = (std::pin::pin!(up.run(on_client_data)), std::pin::pin!(down.run(&mut || ())));
+    let mut ignore = || ();
+    let (mut up, mut down) = (std::pin::pin!(up.run(on_client_data)), std::pin::pin!(down.run(&mut ignore)));
     tokio::select! {
         () = up.as_mut() => drop(tokio::time::timeout(HALF_CLOSED, down).await),
         () = down.as_mut() => drop(tokio::time::timeout(HALF_CLOSED, up).await),

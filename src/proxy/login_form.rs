@@ -1,0 +1,7 @@
+pub const MAX_SIGN_IN_BODY: usize = 65536;
+#[derive(Debug)]
+pub struct FormFault;
+impl FormFault { pub fn status(&self)->http::StatusCode{http::StatusCode::BAD_REQUEST} pub fn detail(&self)->&'static str{"x"} }
+pub fn user_of(_k: Option<&http::HeaderValue>, _e: Option<&http::HeaderValue>, _q: Option<&str>, body:&[u8], field:&str)->Result<Option<String>,FormFault>{
+ Ok(form_urlencoded::parse(body).find(|(n,_)| n==field).map(|(_,v)| v.into_owned()))
+}
