@@ -88,7 +88,11 @@ impl Proxy {
 
     /// Handles one request. Never fails: whatever goes wrong is an answer.
     // CANCEL: dropped when the browser goes away; the access guard records it, guards deregister the exchange.
-    pub async fn handle(self: Rc<Self>, request: Request<Incoming>, connection: Connection) -> Response<Body> {
+    pub async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Response<Body> {
         let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (parts, body) = request.into_parts();
         let expects = parts.headers.contains_key(EXPECT);
@@ -104,7 +108,12 @@ impl Proxy {
     }
 
     /// Head -> app -> path -> tokens -> action. No await.
-    fn judge(&self, parts: Parts, connection: Connection, access: &mut AccessGuard) -> Result<Judged, Refusal> {
+    fn judge(
+        &self,
+        parts: Parts,
+        connection: Connection,
+        access: &mut AccessGuard,
+    ) -> Result<Judged, Refusal> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
         let head = Request::from_parts(parts, ());
@@ -128,7 +137,12 @@ impl Proxy {
         Ok(Judged { site, parts, visit, intake, connection, trusted, websocket, now })
     }
 
-    async fn act(self: Rc<Self>, mut judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
+    async fn act(
+        self: Rc<Self>,
+        mut judged: Judged,
+        body: Incoming,
+        mut access: AccessGuard,
+    ) -> Response<Body> {
         let now = judged.now;
         if let Some(subpath) = reserved::subpath(&judged.visit.path) {
             let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
@@ -148,9 +162,10 @@ impl Proxy {
                 }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
-            Action::Unavailable => {
-                Some((answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]), "unavailable"))
-            }
+            Action::Unavailable => Some((
+                answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]),
+                "unavailable",
+            )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
         access.session(visit_identity(&self.shared.table, &judged.visit, now));
@@ -187,8 +202,9 @@ impl Proxy {
         match self.shared.table.admit_pending(session, judged.now) {
             Enrolled::Active(_) | Enrolled::Over => None,
             Enrolled::Pending(session) => {
-                let page = (how == Telling::Page)
-                    .then(|| reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now));
+                let page = (how == Telling::Page).then(|| {
+                    reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now)
+                });
                 Some(answer::held_back(&judged.visit, page))
             }
         }
@@ -249,10 +265,14 @@ impl Refusal {
             Self::Bad(BadRequest::Method) => {
                 answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])
             }
-            Self::Bad(fault) => {
-                answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))])
+            Self::Bad(fault) => answer::problem(
+                StatusCode::BAD_REQUEST,
+                "Bad request",
+                &[("detail", Some(&fault.to_string()))],
+            ),
+            Self::UnknownHost => {
+                answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[])
             }
-            Self::UnknownHost => answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[]),
         };
         // What was misread once is not read on.
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));

@@ -12,7 +12,7 @@ use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::{SessionRef, Table};
 
 /// What a request presents and what is to be done with it.
-pub struct Intake {
+pub(super) struct Intake {
     /// The action.
     pub action: Action,
     /// What answer the request expects.
@@ -41,7 +41,7 @@ struct Found {
 
 impl Intake {
     /// Reads the request, looks its tokens up and decides. A live session is noted (and touched) in the same step.
-    pub fn read(app: &AppSite, table: &Table, asked: &Asked<'_>, place: Place, now: Moment) -> Self {
+    pub(super) fn read(app: &AppSite, table: &Table, asked: &Asked<'_>, place: Place, now: Moment) -> Self {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, &app.config.cookies);
         let found = look_up(app, table, &cookies, now);

@@ -38,7 +38,7 @@ const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum PoolError {
+pub(super) enum PoolError {
     /// No address answered.
     #[error("cannot connect to the upstream")]
     Connect(#[source] std::io::Error),
@@ -75,7 +75,7 @@ impl PartialEq for PoolSettings {
 
 /// The pool of one worker and app. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Rc<Inner>);
+pub(super) struct Pool(Rc<Inner>);
 
 struct Inner {
     settings: PoolSettings,
@@ -108,7 +108,7 @@ pub struct Lease {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(settings: PoolSettings) -> Self {
+    pub(super) fn new(settings: PoolSettings) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_connections.max(1)));
         let resolved = RefCell::new(vec![None; settings.upstream.len()]);
         Self(Rc::new(Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved }))
@@ -119,7 +119,7 @@ impl Pool {
     /// # Errors
     /// No address answers in time, or no connection becomes free.
     // CANCEL: a connection that is being made is closed; a permit is given back.
-    pub async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
+    pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
         let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => self.wait_for_permit().await?,
@@ -132,8 +132,13 @@ impl Pool {
             }
         }
         let sender = self.connect().await?;
-        let lease =
-            Lease { sender: Some(sender), born: Stopwatch::start(), reused: false, pool: self.clone(), permit: None };
+        let lease = Lease {
+            sender: Some(sender),
+            born: Stopwatch::start(),
+            reused: false,
+            pool: self.clone(),
+            permit: None,
+        };
         Ok(lease.with(permit))
     }
 
@@ -297,7 +302,11 @@ impl AsyncRead for UpstreamIo {
 }
 
 impl AsyncWrite for UpstreamIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -17,11 +17,11 @@ use crate::session::{EndReason, Moment, OnLimit, SessionId};
 use crate::store::{Enrolled, SessionRef, Table};
 
 /// The largest body that a reserved path takes (R26).
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What comes behind `/.tenure/` in a normalised path; `None` when the path is the app's. Any spelling counts.
 #[must_use]
-pub fn subpath(path: &str) -> Option<String> {
+pub(super) fn subpath(path: &str) -> Option<String> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
     let plain = decoded.replace('\\', "/");
     let mut segments = plain.split('/');
@@ -32,7 +32,7 @@ pub fn subpath(path: &str) -> Option<String> {
 /// Whether the request comes from a page of this very origin. Browsers say so in `Sec-Fetch-Site`, older ones in
 /// `Origin`; a request that says neither is refused, because only a browser's word protects its user here.
 #[must_use]
-pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {
         (Some(site), _) => site == "same-origin",
@@ -44,7 +44,7 @@ pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
 }
 
 /// Answers a request to a reserved path.
-pub async fn answer(
+pub(super) async fn answer(
     table: &Table,
     visit: &Visit,
     intake: &Intake,
@@ -89,7 +89,7 @@ fn touch(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
 
 /// The page for a session that is held back: which sessions there are, and with `ask` a way to end one.
 #[must_use]
-pub fn held_back_page(table: &Table, visit: &Visit, session: &SessionRef, now: Moment) -> String {
+pub(super) fn held_back_page(table: &Table, visit: &Visit, session: &SessionRef, now: Moment) -> String {
     let record = table.read(session, now);
     let entries: Vec<AskEntry> = table.rivals_of(session, now).iter().map(entry).collect();
     let held = HeldBack {
@@ -119,7 +119,8 @@ fn entry(session: &Session) -> AskEntry {
 
 /// The user chose a session to end; the one held back may then become active.
 async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now: Moment) -> Response<Body> {
-    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake)) else {
+    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake))
+    else {
         return answer::redirect("/");
     };
     let pending = table.inspect(session, now, |s| matches!(s.state, State::Pending(_)));
@@ -135,7 +136,8 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
         .and_then(|(_, value)| value.parse::<SessionId>().ok());
     let rivals = table.rivals_of(session, now);
     // Only this very user's sessions can be chosen.
-    let rival = chosen.and_then(|id| rivals.iter().find(|rival| rival.id == id)).and_then(|r| table.by_id(r.id));
+    let rival =
+        chosen.and_then(|id| rivals.iter().find(|rival| rival.id == id)).and_then(|r| table.by_id(r.id));
     if let Some(rival) = rival {
         let by = table.inspect(session, now, |s| s.identity.as_ref().map(|i| i.user.as_str().into()));
         table.end(&rival, EndReason::MaxConcurrent, by, now);
@@ -176,7 +178,10 @@ mod tests {
         };
         assert!(is_same_origin(&headers(&[("sec-fetch-site", "same-origin")]), "a.example"));
         assert!(is_same_origin(&headers(&[("origin", "https://a.example")]), "a.example"));
-        assert!(!is_same_origin(&headers(&[("sec-fetch-site", "same-site"), ("origin", "https://a.example")]), "a.example"));
+        assert!(!is_same_origin(
+            &headers(&[("sec-fetch-site", "same-site"), ("origin", "https://a.example")]),
+            "a.example"
+        ));
         assert!(!is_same_origin(&headers(&[("origin", "https://b.example")]), "a.example"));
         assert!(!is_same_origin(&headers(&[("origin", "null")]), "a.example"));
         assert!(!is_same_origin(&headers(&[]), "a.example"));

@@ -14,10 +14,10 @@ use crate::session::{Moment, TokenKey};
 use crate::store::{SessionRef, Table};
 
 /// The longest `User-Agent` that is kept, in bytes.
-pub const MAX_USER_AGENT_BYTES: usize = 512;
+pub(super) const MAX_USER_AGENT_BYTES: usize = 512;
 
 /// One request on its way through the gateway.
-pub struct Visit {
+pub(super) struct Visit {
     /// Whose.
     pub app: Arc<AppSite>,
     /// When it was judged.
@@ -62,7 +62,7 @@ pub struct Visit {
 
 impl Visit {
     /// Takes over what the intake found: which session's token travels on, and what is being adopted.
-    pub fn carry(&mut self, intake: &Intake) {
+    pub(super) fn carry(&mut self, intake: &Intake) {
         let forwards = matches!(intake.action, Action::Forward { .. });
         self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
         self.after_end = intake.after_end;
@@ -71,7 +71,7 @@ impl Visit {
 
     /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].
     #[must_use]
-    pub fn user_agent(&self) -> String {
+    pub(super) fn user_agent(&self) -> String {
         let Some(value) = &self.user_agent else { return String::new() };
         let bytes = value.as_bytes();
         let cut = &bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)];
@@ -80,17 +80,21 @@ impl Visit {
 
     /// The live session that the request carried.
     #[must_use]
-    pub fn carried(&self) -> Option<(SessionRef, TokenKey)> {
+    pub(super) fn carried(&self) -> Option<(SessionRef, TokenKey)> {
         self.session.clone()
     }
 
     /// The tokens that are being adopted, with the attributes most apps use: nobody saw how they were set.
     #[must_use]
-    pub fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
+    pub(super) fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
         let token = |(rule, name, key): &(usize, String, TokenKey)| {
             let kind = self.app.config.cookies.get(*rule)?.kind;
             let attributes = Attributes { path: "/".to_owned(), ..Attributes::default() };
-            Some(NewToken { key: *key, kind, shape: table.intern(CookieShape { name: name.clone(), attributes }) })
+            Some(NewToken {
+                key: *key,
+                kind,
+                shape: table.intern(CookieShape { name: name.clone(), attributes }),
+            })
         };
         self.adopting.iter().filter_map(token).collect()
     }

@@ -9,7 +9,7 @@ use super::listener::BindError;
 use crate::config::Admin;
 
 /// The sockets of the admin API and the probes.
-pub struct AdminPort {}
+pub(super) struct AdminPort {}
 
 impl AdminPort {
     pub(super) fn bind(_admin: &Admin) -> Result<Self, BindError> {

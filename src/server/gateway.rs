@@ -155,11 +155,13 @@ impl Inner {
         let (cuts, queues) = Cuts::new(workers);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
         let table = Arc::new(Table::new(book(&config), hub));
-        let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| s.derive_key("tenure token hashes"));
+        let secret =
+            config.store.secret.as_ref().map_or_else(random_bytes, |s| s.derive_key("tenure token hashes"));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let keys = verifiers::Keys::default();
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
-        let shared = Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
+        let shared =
+            Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
         let inner = Arc::new(Self {
             shared: Arc::new(shared),
             config: ArcSwap::from_pointee(config),
@@ -229,7 +231,9 @@ impl Inner {
         // ORDER: the table first, so that a request that sees the new site finds its apps there.
         table.set_book(book(&config), clock.now());
         let keys = &self.keys;
-        let new = Site::new(&config, table, &self.secret, metrics, &self.made_with, &mut |kind| keys.verifier(kind));
+        let new = Site::new(&config, table, &self.secret, metrics, &self.made_with, &mut |kind| {
+            keys.verifier(kind)
+        });
         site.store(Arc::new(new));
         self.config.store(Arc::new(config));
         for key in &needs_restart {

@@ -5,7 +5,7 @@ use crate::session::identity::SourceKind;
 
 /// All key sets in use.
 #[derive(Default)]
-pub struct Keys {}
+pub(super) struct Keys {}
 
 impl Keys {
     pub(super) fn verifier(&self, _kind: &SourceKind) -> Option<Verifier> {

@@ -265,12 +265,7 @@ impl Metrics {
         encode_apps(&mut out, &apps);
         for (name, kind, help, value) in [
             ("tenure_connections_total", "counter", "Connections accepted.", read(&self.connections)),
-            (
-                "tenure_open_connections",
-                "gauge",
-                "Connections open.",
-                self.open_connections(),
-            ),
+            ("tenure_open_connections", "gauge", "Connections open.", self.open_connections()),
             ("tenure_accept_errors_total", "counter", "Connections not accepted.", read(&self.accept_errors)),
             ("tenure_admin_refusals_total", "counter", "Admin calls refused.", read(&self.admin_refusals)),
         ] {
@@ -293,7 +288,9 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
     let simple: [(&str, &str, Read); 7] = [
         ("tenure_sign_ins_total", "Sign-ins.", |app| read(&app.sign_ins)),
         ("tenure_held_back_total", "Sign-ins held back at the limit.", |app| read(&app.held_back)),
-        ("tenure_cookies_dropped_total", "Cookie pairs an app could have misread.", |app| read(&app.cookies_dropped)),
+        ("tenure_cookies_dropped_total", "Cookie pairs an app could have misread.", |app| {
+            read(&app.cookies_dropped)
+        }),
         ("tenure_unseen_total", "Requests with cookies never seen being issued.", |app| read(&app.unseen)),
         ("tenure_withheld_total", "Responses whose cookies were withheld.", |app| read(&app.withheld)),
         ("tenure_recycled_total", "Dead values that the app used again.", |app| read(&app.recycled)),
@@ -307,7 +304,9 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
     }
     let reasons = EndReason::ALL.map(EndReason::as_str);
     out.labelled("tenure_ends_total", "Ends by reason.", "reason", &reasons, apps, |app| &app.ends);
-    out.labelled("tenure_would_end_total", "Ends only observed.", "reason", &reasons, apps, |app| &app.would_end);
+    out.labelled("tenure_would_end_total", "Ends only observed.", "reason", &reasons, apps, |app| {
+        &app.would_end
+    });
     let (name, help) = ("tenure_upstream_errors_total", "Requests without an answer.");
     out.labelled(name, help, "reason", &UPSTREAM_ERRORS, apps, |app| &app.upstream_errors);
     let (name, help) = ("tenure_identity_failures_total", "Identity sources that failed.");
