@@ -61,6 +61,7 @@
 //! * No `Debug` of the core prints a token or a key.
 
 pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod pages;
 pub mod session;
