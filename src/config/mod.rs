@@ -4,9 +4,25 @@
 //! Checking has no effects: nothing is bound, fetched or created here. Files that a value names (`file:`,
 //! certificates) are read, because a secret that is missing is a fault of the configuration.
 
+mod admin;
+mod app;
 mod check;
+mod cookies;
 mod fault;
-
+mod hosts;
+mod identity;
+mod jwt;
+mod later;
+mod limits;
+mod listen;
+mod policy;
+mod raw;
+mod roles;
+mod secret;
+mod store;
+mod summary;
+mod tenancy;
+mod upstream;
 mod value;
 
 use std::collections::BTreeMap;
@@ -17,7 +33,8 @@ use std::path::PathBuf;
 pub use check::{check_text, load};
 pub use fault::{Fault, Faults};
 use http::HeaderName;
-pub use value::Secret;
+pub use roles::known_scope;
+pub use secret::Secret;
 
 use crate::session::activity::InactiveRule;
 use crate::session::gate::Unseen;

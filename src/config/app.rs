@@ -1,0 +1,276 @@
+//! `[[app]]`: where an app is, its cookies, its paths, and what holds for it.
+
+use std::num::NonZeroUsize;
+
+use super::raw::{Mark, Section, Value};
+use super::{App, MethodPath, cookies, hosts, identity, later, policy, upstream, value};
+use crate::session::activity::InactiveRule;
+use crate::session::gate::Unseen;
+use crate::session::identity::{SourceKind, SourceRule, UserCase, normal_name};
+use crate::session::layers::Layer;
+use crate::session::path::Pattern;
+
+/// Keys of `[[app]]`; a line below `[[app.identity]]` or `[app.policy]` lands in the wrong table.
+const KEYS: &[&str] = &[
+    "name",
+    "hosts",
+    "upstream",
+    "cookie",
+    "companions",
+    "login",
+    "logout",
+    "public",
+    "inactive",
+    "sign_in",
+    "return_to",
+    "unseen",
+    "adopt_until",
+    "enforce",
+    "tenant",
+    "user_case",
+    "require_user",
+    "unidentified",
+    "websocket_activity",
+    "max_upstream_connections",
+];
+
+/// Far more apps than one gateway serves; numbers of apps are kept in 16 bits.
+const MAX_APPS: usize = 1000;
+
+/// An app with its own layer of policy and the places that later checks speak of.
+pub(super) struct ReadApp {
+    pub(super) app: App,
+    pub(super) layer: Layer,
+    pub(super) name_at: Mark,
+    pub(super) hosts_at: Mark,
+}
+
+/// Where a key belongs that stands below one of an app's own tables.
+pub(super) fn belongs_to_app(key: &str, table: &str) -> Option<String> {
+    let known = KEYS.contains(&key) || later::app_keys().any(|later| later == key);
+    known.then(|| format!("{key:?} belongs to [[app]]: move the line above the app's first {table}"))
+}
+
+pub(super) fn read_all(root: &mut Section<'_>) -> Vec<ReadApp> {
+    let hint = "write [[app]] with upstream = \"http://127.0.0.1:3000\" and cookie = \"JSESSIONID\"";
+    let sections = match root.required("app", hint) {
+        Some(empty) if empty.is_empty_list() => {
+            empty.fault("names no app", hint);
+            Vec::new()
+        }
+        Some(_) => root.tables("app"),
+        None => Vec::new(),
+    };
+    if let Some(beyond) = sections.get(MAX_APPS) {
+        beyond.fault(format!("more than {MAX_APPS} apps"), "start a second gateway for the rest");
+    }
+    let apps: Vec<_> = sections.into_iter().enumerate().map(|(i, section)| read(section, i)).collect();
+    for (i, later) in apps.iter().enumerate() {
+        if apps[..i].iter().any(|earlier| earlier.app.name == later.app.name) {
+            let message = format!("the name {:?} is taken by another app", later.app.name);
+            root.sink.fault(&later.name_at, message, "give each app a name of its own: name = \"crm\"");
+        }
+    }
+    hosts::refuse_overlaps(root.sink, &apps);
+    apps
+}
+
+fn read(mut section: Section<'_>, index: usize) -> ReadApp {
+    let name = section.value("name");
+    let hosts = section.value("hosts");
+    let user_case = read_case(&mut section);
+    let login = section.value("login");
+    let sign_in = section.value("sign_in");
+    let cookies = cookies::read(&mut section, login.is_some() || sign_in.is_some());
+    let identity = identity::read_all(&mut section, &cookies);
+    let login = login.and_then(|value| read_login(&value));
+    let unseen = read_unseen(&mut section);
+    let at = |value: &Option<Value<'_>>| value.as_ref().map_or_else(|| section.at.clone(), |v| v.at.clone());
+    let (name_at, hosts_at) = (at(&name), at(&hosts));
+    let app = App {
+        name: name.and_then(|value| read_name(&value)).unwrap_or_else(|| default_name(index)),
+        hosts: hosts.iter().flat_map(Value::one_or_more).filter_map(|value| hosts::read(&value)).collect(),
+        upstream: upstream::read(&mut section),
+        cookies,
+        logout: section.value("logout").and_then(|value| value.read(method_path)),
+        public: section.list("public").iter().filter_map(Value::pattern).collect(),
+        inactive: section.list("inactive").iter().filter_map(|value| value.read(inactive)).collect(),
+        sign_in: read_sign_in(sign_in.as_ref(), &identity, login.as_deref()),
+        return_to: read_return_to(&mut section, login.is_some()),
+        login,
+        unseen,
+        adopt_until: None,
+        enforce: section.flag("enforce", true),
+        tenant: read_tenant(&mut section, user_case),
+        user_case,
+        require_user: read_require_user(&mut section, &identity),
+        pass_unidentified: section
+            .value("unidentified")
+            .and_then(|value| value.choice(&[("pass", true), ("refuse", false)]))
+            .unwrap_or(true),
+        websocket_activity: section.flag("websocket_activity", false),
+        max_upstream_connections: section
+            .value("max_upstream_connections")
+            .and_then(|value| value.whole(1..65_536))
+            .and_then(|most| NonZeroUsize::new(usize::try_from(most).ok()?))
+            .unwrap_or(DEFAULT_CONNECTIONS),
+        identity,
+    };
+    let layer = policy::read_app_layer(section.sub("policy"));
+    later::refuse_in_app(&mut section);
+    section.finish_with(|key| policy::is_setting(key).then(|| format!("write [app.policy] above {key:?}")));
+    ReadApp { app, layer, name_at, hosts_at }
+}
+
+const DEFAULT_CONNECTIONS: NonZeroUsize = match NonZeroUsize::new(256) {
+    Some(connections) => connections,
+    None => NonZeroUsize::MIN,
+};
+
+fn default_name(index: usize) -> String {
+    if index == 0 { "app".to_owned() } else { format!("app{}", index + 1) }
+}
+
+/// The name stands in metrics, URLs and log lines.
+fn read_name(value: &Value<'_>) -> Option<String> {
+    value.read(|text| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+            return Ok(text.to_owned());
+        }
+        Err((
+            format!("{text:?} is not an app's name"),
+            "use 1 to 64 letters, digits, \".\", \"-\" and \"_\"".to_owned(),
+        ))
+    })
+}
+
+fn read_case(section: &mut Section<'_>) -> UserCase {
+    let choices = [("fold", UserCase::Fold), ("exact", UserCase::Exact)];
+    section.value("user_case").and_then(|value| value.choice(&choices)).unwrap_or(UserCase::Fold)
+}
+
+fn read_tenant(section: &mut Section<'_>, case: UserCase) -> String {
+    let tenant = section.value("tenant").and_then(|value| name(&value, case));
+    tenant.unwrap_or_else(|| "default".to_owned())
+}
+
+/// A user's or tenant's name in the form that sessions carry.
+pub(super) fn name(value: &Value<'_>, case: UserCase) -> Option<String> {
+    value.read(|text| match normal_name(text, case) {
+        Ok(Some(name)) => Ok(name),
+        Ok(None) => Err((
+            format!("{text:?} is no name"),
+            "a name has a visible character and no control character".to_owned(),
+        )),
+        Err(error) => Err((error.to_string(), "shorten it".to_owned())),
+    })
+}
+
+/// `login` is a path, and stands for the one path that it says: no pattern.
+fn read_login(value: &Value<'_>) -> Option<String> {
+    let login = value.app_path()?;
+    if login.split('?').next().is_some_and(|path| path.contains(['*', '[', '{'])) {
+        value.fault(format!("{login:?} is a pattern"), "name the one page where people sign in");
+        return None;
+    }
+    Some(login)
+}
+
+fn read_unseen(section: &mut Section<'_>) -> Unseen {
+    let unseen = section.value("unseen");
+    let until = section.value("adopt_until");
+    if let Some(until) = &until {
+        until.moment();
+    }
+    let choice = unseen
+        .as_ref()
+        .and_then(|value| value.choice(&[("refuse", Unseen::Refuse), ("adopt", Unseen::Adopt)]));
+    match (&unseen, choice, &until) {
+        (Some(unseen), Some(Unseen::Adopt), until) => {
+            let hint = "leave it at \"refuse\": people who are signed in at the roll-out sign in once more";
+            unseen.fault("\"adopt\" needs a durable store, which is not yet available in this version", hint);
+            if until.is_none() {
+                let hint = "add adopt_until = \"2027-01-31T00:00:00Z\", the end of the roll-out";
+                section.sink.missing(&unseen.at, "\"adopt\" needs adopt_until", hint);
+            }
+        }
+        (_, _, Some(until)) => {
+            until.fault("has no meaning without unseen = \"adopt\"", "remove it");
+        }
+        _ => {}
+    }
+    Unseen::Refuse
+}
+
+fn read_return_to(section: &mut Section<'_>, has_login: bool) -> Option<String> {
+    let value = section.value("return_to")?;
+    if !has_login {
+        let hint = "add login = \"/login\", or remove return_to";
+        section.sink.missing(&value.at, "return_to without login has nowhere to go", hint);
+    }
+    value.read(|text| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+        if !text.is_empty() && text.chars().all(plain) {
+            return Ok(text.to_owned());
+        }
+        Err((format!("{text:?} is not the name of a query parameter"), "write it as \"next\"".to_owned()))
+    })
+}
+
+fn read_require_user(section: &mut Section<'_>, identity: &[SourceRule]) -> bool {
+    let Some(value) = section.value("require_user") else { return false };
+    let required = value.flag().unwrap_or(false);
+    if required && identity.is_empty() {
+        let hint = "add an [[app.identity]], or remove require_user";
+        section.sink.missing(&value.at, "no identity source could ever name the user", hint);
+    }
+    required
+}
+
+/// By default people sign in where a login form is posted to, else by POST to `login` (R6).
+fn read_sign_in(value: Option<&Value<'_>>, identity: &[SourceRule], login: Option<&str>) -> Vec<MethodPath> {
+    if let Some(value) = value {
+        return value.one_or_more().iter().filter_map(|value| value.read(method_path)).collect();
+    }
+    let post = |path: Pattern| MethodPath { method: Some("POST".to_owned()), path };
+    let form = |source: &SourceRule| match &source.kind {
+        SourceKind::LoginForm(form) => Some(post(form.path.clone())),
+        SourceKind::ResponseHeader(_)
+        | SourceKind::UserInfo { .. }
+        | SourceKind::JwtCookie { .. }
+        | SourceKind::JwtHeader { .. }
+        | SourceKind::Cookie(_)
+        | SourceKind::RequestHeader(_) => None,
+    };
+    let forms: Vec<_> = identity.iter().filter_map(form).collect();
+    if !forms.is_empty() {
+        return forms;
+    }
+    let path = login.and_then(|login| login.split('?').next());
+    path.and_then(|path| Pattern::parse(path).ok()).map(post).into_iter().collect()
+}
+
+/// `"POST /login"` or `"/login"`.
+fn method_path(text: &str) -> Result<MethodPath, (String, String)> {
+    let (method, path) = match text.split_once(' ') {
+        Some((method, path)) => (Some(method), path.trim_start()),
+        None => (None, text),
+    };
+    if method.is_some_and(|m| m.is_empty() || !m.bytes().all(|b| b.is_ascii_uppercase())) {
+        let hint = "write the method in capitals, one space, then the path: \"POST /login\"".to_owned();
+        return Err((format!("{text:?} does not start with a method or a path"), hint));
+    }
+    Ok(MethodPath { method: method.map(str::to_owned), path: value::parse_pattern(path)? })
+}
+
+fn inactive(text: &str) -> Result<InactiveRule, (String, String)> {
+    let Some(header) = text.strip_prefix("header:") else {
+        return method_path(text).map(|MethodPath { method, path }| InactiveRule::Path { method, path });
+    };
+    header
+        .trim()
+        .parse()
+        .map(InactiveRule::Header)
+        .map_err(|_| (format!("{header:?} is not a header name"), "write \"header:X-Background\"".to_owned()))
+}
