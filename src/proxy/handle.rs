@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::body::Body;
 use super::exchange::Exchanges;
 use super::headers::{self, BadRequest};
-use super::intake::Intake;
+use super::intake::{Destination, Intake};
 use super::pool::Pool;
 use super::site::{AppSite, Site};
 use super::userinfo;
@@ -130,11 +130,15 @@ impl Proxy {
         access.app(&app.metrics, client_ip, &path.path);
         headers::join_cookies(&mut parts.headers);
         let asked = Asked { method: &parts.method, path: &path.path, headers: &parts.headers };
-        let place = app.place(&asked, &path);
-        let intake = Intake::read(&app, &self.shared.table, &asked, place, now);
+        let subpath = reserved::subpath(&path.path);
+        let to = match &subpath {
+            Some(_) => Destination::Gateway,
+            None => Destination::App(app.place(&asked, &path)),
+        };
+        let intake = Intake::read(&app, &self.shared.table, &asked, to, now);
         let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
-        Ok(Judged { site, parts, visit, intake, connection, trusted, websocket, now })
+        Ok(Judged { site, parts, visit, intake, subpath, connection, trusted, websocket, now })
     }
 
     async fn act(
@@ -144,9 +148,9 @@ impl Proxy {
         mut access: AccessGuard,
     ) -> Response<Body> {
         let now = judged.now;
-        if let Some(subpath) = reserved::subpath(&judged.visit.path) {
+        if let Some(subpath) = &judged.subpath {
             let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
-            let response = reserved::answer(table, visit, &judged.intake, &subpath, headers, body, now).await;
+            let response = reserved::answer(table, visit, &judged.intake, subpath, headers, body, now).await;
             access.finish(response.status(), "reserved");
             return response;
         }
@@ -215,7 +219,7 @@ impl Proxy {
         let asked =
             Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
         let app = &judged.visit.app;
-        judged.intake = Intake::read(app, &self.shared.table, &asked, judged.visit.place, judged.now);
+        judged.intake = Intake::read(app, &self.shared.table, &asked, Destination::App(judged.visit.place), judged.now);
         judged.visit.carry(&judged.intake);
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
@@ -253,6 +257,8 @@ pub(super) struct Judged {
     pub(super) parts: Parts,
     pub(super) visit: Visit,
     pub(super) intake: Intake,
+    /// What comes behind the reserved prefix, when the request is for the gateway itself.
+    subpath: Option<String>,
     pub(super) connection: Connection,
     pub(super) trusted: bool,
     pub(super) websocket: bool,

@@ -193,7 +193,6 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_frame_that_never_ends_is_cut_off() {
-        tokio::time::pause();
         let (mut app, app_side) = tokio::io::duplex(64);
         let (browser_side, mut browser) = tokio::io::duplex(64);
         let mut down = Direction::new(app_side, browser_side);

@@ -22,7 +22,7 @@ use super::{control, verifiers};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{MadeWith, Shared, Site};
-use crate::store::{Table, random_bytes};
+use crate::store::{Table, derive_key, random_bytes};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
 /// The gateway cannot start.
@@ -156,7 +156,7 @@ impl Inner {
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
         let table = Arc::new(Table::new(book(&config), hub));
         let secret =
-            config.store.secret.as_ref().map_or_else(random_bytes, |s| s.derive_key("tenure token hashes"));
+            config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let keys = verifiers::Keys::default();
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));

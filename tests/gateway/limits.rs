@@ -38,8 +38,9 @@ async fn sixty_four_browsers_signing_in_at_once_leave_three() {
         let browser = world.browser();
         tasks.spawn(async move {
             for _ in 0..4 {
+                // Where the sign-in leads to, the session may be over already: somebody else signed in meanwhile.
                 let page = post_login(&browser, "ann").await;
-                assert_eq!(page.status, 200);
+                assert!(matches!(page.status, 200 | 401), "{}", page.status);
             }
             browser
         });
