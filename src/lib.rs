@@ -65,5 +65,8 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod pages;
+pub mod proxy;
+pub mod server;
 pub mod session;
 pub mod store;
+pub mod telemetry;

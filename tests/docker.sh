@@ -23,6 +23,8 @@ cleanup() {
     docker rm -f "$NAME" >/dev/null 2>&1 || true
     kill "$DAEMON" 2>/dev/null || true
     wait "$DAEMON" 2>/dev/null || true
+    # The daemon leaves the name spaces of its containers mounted.
+    umount "$DIR"/exec/netns/* 2>/dev/null || true
   fi
   rm -rf "$DIR"
 }
@@ -103,12 +105,13 @@ in_container() {
 }
 
 run_image() {
-  in_container --version
+  in_container --version | grep -q '^tenure [0-9]' || fail "the program does not say its version"
   in_container check --config /etc/tenure/config.toml
   docker run -d --name "$NAME" --network host --read-only --cap-drop ALL \
     -v "$DIR/config.toml:/etc/tenure/config.toml:ro" "$IMAGE" >/dev/null
   for _ in $(seq 100); do
     curl -sf "http://127.0.0.1:$ADMIN/livez" >/dev/null && break
+    [ "$(docker inspect -f '{{.State.Running}}' "$NAME")" = true ] || break
     sleep 0.1
   done
   curl -sf "http://127.0.0.1:$ADMIN/livez" >/dev/null || { docker logs "$NAME" >&2; fail "the container does not live"; }

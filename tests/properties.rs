@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tenure::session::activity::Kind;
 use tenure::session::cookie::{Attributes, RequestCookies, deletion, read_set_cookie};
 use tenure::session::gate::{
     Action, Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh,
 };
-use tenure::session::activity::Kind;
 use tenure::session::identity::{UserCase, normal_name};
 use tenure::session::layers::{Limit, Range};
 use tenure::session::path::{normalise, strip_query};
@@ -26,31 +26,33 @@ fn span() -> impl Strategy<Value = Option<Span>> {
 }
 
 fn on_limit() -> impl Strategy<Value = OnLimit> {
-    prop_oneof![
-        Just(OnLimit::EndOldest),
-        Just(OnLimit::EndIdlest),
-        Just(OnLimit::Ask),
-        Just(OnLimit::Refuse)
-    ]
+    prop_oneof![Just(OnLimit::EndOldest), Just(OnLimit::EndIdlest), Just(OnLimit::Ask), Just(OnLimit::Refuse)]
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (span(), span(), proptest::option::of(1..6_u32), on_limit()).prop_map(|(idle, life, max, on_limit)| Policy {
-        idle_timeout: idle,
-        force_relogin: life,
-        max_concurrent: max.and_then(NonZeroU32::new),
-        on_limit,
+    (span(), span(), proptest::option::of(1..6_u32), on_limit()).prop_map(|(idle, life, max, on_limit)| {
+        Policy {
+            idle_timeout: idle,
+            force_relogin: life,
+            max_concurrent: max.and_then(NonZeroU32::new),
+            on_limit,
+        }
     })
 }
 
 fn times() -> impl Strategy<Value = Times> {
-    (moment(), proptest::option::of(moment()), moment())
-        .prop_map(|(created_at, signed_in_at, last_active_at)| Times { created_at, signed_in_at, last_active_at })
+    (moment(), proptest::option::of(moment()), moment()).prop_map(
+        |(created_at, signed_in_at, last_active_at)| Times { created_at, signed_in_at, last_active_at },
+    )
 }
 
 fn rivals() -> impl Strategy<Value = Vec<Rival>> {
     vec((any::<u128>(), moment(), moment()), 0..12).prop_map(|list| {
-        let rival = |(id, signed_in_at, last_active_at)| Rival { id: SessionId::from_u128(id), signed_in_at, last_active_at };
+        let rival = |(id, signed_in_at, last_active_at)| Rival {
+            id: SessionId::from_u128(id),
+            signed_in_at,
+            last_active_at,
+        };
         list.into_iter().map(rival).collect()
     })
 }
@@ -73,8 +75,9 @@ fn standing() -> impl Strategy<Value = Standing> {
         Just(Standing::Unavailable),
         (id(), any::<bool>()).prop_map(|(session, alias)| Standing::Live { session, alias }),
         id().prop_map(|session| Standing::Pending { session }),
-        (id(), reason(), any::<bool>(), any::<bool>())
-            .prop_map(|(session, reason, signed_in, told)| Standing::Ended { session, reason, signed_in, told }),
+        (id(), reason(), any::<bool>(), any::<bool>()).prop_map(|(session, reason, signed_in, told)| {
+            Standing::Ended { session, reason, signed_in, told }
+        }),
     ]
 }
 
@@ -87,17 +90,18 @@ fn facts() -> impl Strategy<Value = Facts> {
         Just(Place::Public),
         Just(Place::Other)
     ];
-    (kind, place, any::<bool>(), any::<bool>())
-        .prop_map(|(kind, place, activity, credentials)| Facts { kind, place, activity, credentials })
+    (kind, place, any::<bool>(), any::<bool>()).prop_map(|(kind, place, activity, credentials)| Facts {
+        kind,
+        place,
+        activity,
+        credentials,
+    })
 }
 
 fn gate_rules() -> impl Strategy<Value = Rules> {
     let unseen = prop_oneof![Just(Unseen::Refuse), Just(Unseen::Adopt)];
-    (unseen, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(unseen, pass, enforce, has_login)| Rules {
-        unseen,
-        pass_unidentified: pass,
-        enforce,
-        has_login,
+    (unseen, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(unseen, pass, enforce, has_login)| {
+        Rules { unseen, pass_unidentified: pass, enforce, has_login }
     })
 }
 
@@ -134,8 +138,29 @@ fn as_an_app_reads(header: &str) -> Vec<(String, String)> {
 
 fn cookie_header() -> impl Strategy<Value = String> {
     let piece = proptest::sample::select(vec![
-        "JSESSIONID", "jsessionid", "php_sess", "php.sess", "php sess", "php[sess", "%70hp_sess", "$Version", "remember_me",
-        "theme", "=", "=", ";", "; ", ",", "\"", " ", "dead", "dead.node1", "dark", "\t", "[]", "$",
+        "JSESSIONID",
+        "jsessionid",
+        "php_sess",
+        "php.sess",
+        "php sess",
+        "php[sess",
+        "%70hp_sess",
+        "$Version",
+        "remember_me",
+        "theme",
+        "=",
+        "=",
+        ";",
+        "; ",
+        ",",
+        "\"",
+        " ",
+        "dead",
+        "dead.node1",
+        "dark",
+        "\t",
+        "[]",
+        "$",
     ]);
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }

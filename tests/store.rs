@@ -330,7 +330,10 @@ fn users_are_listed_with_their_live_sessions() {
         sign_in(&table, user, n, AT);
     }
     let (page, next) = table.users(None, None, None, 2, AT);
-    assert_eq!(page.iter().map(|u| (u.user.as_str(), u.sessions)).collect::<Vec<_>>(), [("ann", 2), ("bob", 1)]);
+    assert_eq!(
+        page.iter().map(|u| (u.user.as_str(), u.sessions)).collect::<Vec<_>>(),
+        [("ann", 2), ("bob", 1)]
+    );
     let (rest, end) = table.users(None, None, next.as_ref(), 2, AT);
     assert_eq!((rest.len(), rest[0].user.as_str(), end), (1, "cid", None));
 }

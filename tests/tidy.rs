@@ -15,7 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admin", &["clock", "config", "session", "telemetry", "store", "pages"]),
     ("server", &["clock", "config", "session", "telemetry", "store", "pages", "proxy", "admin"]),
     ("demo", &["clock", "session"]),
-    ("cli", &["clock", "config", "session", "telemetry", "store", "pages", "proxy", "admin", "server", "demo"]),
+    (
+        "cli",
+        &["clock", "config", "session", "telemetry", "store", "pages", "proxy", "admin", "server", "demo"],
+    ),
 ];
 
 const MAX_FILE_LINES: usize = 500;
@@ -101,7 +104,17 @@ fn dependencies_point_downwards_only() {
 
 #[test]
 fn the_core_is_pure() {
-    let banned = ["async ", "tokio::", "tracing::", "std::fs", "std::net::Tcp", "Mutex", "RwLock", "Atomic", "println!"];
+    let banned = [
+        "async ",
+        "tokio::",
+        "tracing::",
+        "std::fs",
+        "std::net::Tcp",
+        "Mutex",
+        "RwLock",
+        "Atomic",
+        "println!",
+    ];
     let mut faults = Vec::new();
     for (module, path, text) in sources() {
         let code = logic(&text);

@@ -3,7 +3,9 @@
 //! One function for each; what a browser meets is fixed by the contract. Every answer is `no-store`.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
@@ -20,14 +22,19 @@ const TENURE_SESSION: HeaderName = HeaderName::from_static("tenure-session");
 
 /// Tells that the session has ended, in the form that the request expects, and deletes its cookies.
 #[must_use]
-pub fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Telling) -> Response<Body> {
+pub(super) fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Telling) -> Response<Body> {
     let login = visit.app.config.login.as_deref();
     let mut response = match how {
         Telling::Redirect => redirect(&way_to_login(visit)),
-        Telling::Page => page(StatusCode::UNAUTHORIZED, pages::ended(reason, login.map(|_| way_to_login(visit)).as_deref())),
-        Telling::Problem => {
-            problem(StatusCode::UNAUTHORIZED, "Session ended", &[("reason", Some(reason.as_str())), ("login", login)])
-        }
+        Telling::Page => page(
+            StatusCode::UNAUTHORIZED,
+            pages::ended(reason, login.map(|_| way_to_login(visit)).as_deref()),
+        ),
+        Telling::Problem => problem(
+            StatusCode::UNAUTHORIZED,
+            "Session ended",
+            &[("reason", Some(reason.as_str())), ("login", login)],
+        ),
     };
     mark(&mut response, &format!("ended; reason={reason}"));
     for shape in session.shapes() {
@@ -40,7 +47,7 @@ pub fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Telling) 
 
 /// Tells that the sign-in is held back: a page for a navigation, a problem for everything else.
 #[must_use]
-pub fn held_back(visit: &Visit, page_html: Option<String>) -> Response<Body> {
+pub(super) fn held_back(visit: &Visit, page_html: Option<String>) -> Response<Body> {
     let mut response = match page_html {
         Some(html) => page(StatusCode::FORBIDDEN, html),
         None => {
@@ -55,9 +62,12 @@ pub fn held_back(visit: &Visit, page_html: Option<String>) -> Response<Body> {
 
 /// Credentials in a header are no way round the session (`unidentified = "refuse"`).
 #[must_use]
-pub fn unidentified() -> Response<Body> {
-    let mut response =
-        problem(StatusCode::UNAUTHORIZED, "A session is needed", &[("detail", Some("sign in with a browser first"))]);
+pub(super) fn unidentified() -> Response<Body> {
+    let mut response = problem(
+        StatusCode::UNAUTHORIZED,
+        "A session is needed",
+        &[("detail", Some("sign in with a browser first"))],
+    );
     // No scheme is offered that a browser would open a dialogue for.
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session"));
     response
@@ -65,7 +75,7 @@ pub fn unidentified() -> Response<Body> {
 
 /// A short problem document. Members that are `None` are left out.
 #[must_use]
-pub fn problem(status: StatusCode, title: &str, members: &[(&str, Option<&str>)]) -> Response<Body> {
+pub(super) fn problem(status: StatusCode, title: &str, members: &[(&str, Option<&str>)]) -> Response<Body> {
     let mut document = serde_json::Map::new();
     document.insert("type".into(), "about:blank".into());
     document.insert("title".into(), title.into());
@@ -81,13 +91,13 @@ pub fn problem(status: StatusCode, title: &str, members: &[(&str, Option<&str>)]
 
 /// A JSON document.
 #[must_use]
-pub fn json(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
+pub(super) fn json(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
     own(status, "application/json", document.to_string())
 }
 
 /// An empty answer.
 #[must_use]
-pub fn empty(status: StatusCode) -> Response<Body> {
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -96,7 +106,7 @@ pub fn empty(status: StatusCode) -> Response<Body> {
 
 /// 303 to `location`.
 #[must_use]
-pub fn redirect(location: &str) -> Response<Body> {
+pub(super) fn redirect(location: &str) -> Response<Body> {
     let mut response = empty(StatusCode::SEE_OTHER);
     let value = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
     response.headers_mut().insert(LOCATION, value);
@@ -105,9 +115,11 @@ pub fn redirect(location: &str) -> Response<Body> {
 
 /// One of our pages.
 #[must_use]
-pub fn page(status: StatusCode, html: String) -> Response<Body> {
+pub(super) fn page(status: StatusCode, html: String) -> Response<Body> {
     let mut response = own(status, "text/html; charset=utf-8", html);
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CSP));
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CONTENT_SECURITY_POLICY));
     response
 }
 
@@ -143,7 +155,7 @@ fn way_to_login(visit: &Visit) -> String {
 
 /// What `GET /.tenure/status` says of a session; `None` for a browser without one.
 #[must_use]
-pub fn status(session: Option<&Session>, now: Moment) -> serde_json::Value {
+pub(super) fn status(session: Option<&Session>, now: Moment) -> serde_json::Value {
     use crate::session::record::State;
     let state = match session.map(|s| &s.state) {
         None => "none",
@@ -166,7 +178,7 @@ pub fn status(session: Option<&Session>, now: Moment) -> serde_json::Value {
 
 /// RFC 3339 in UTC with milliseconds; `None` for "never".
 #[must_use]
-pub fn rfc3339(at: Moment) -> Option<String> {
+pub(super) fn rfc3339(at: Moment) -> Option<String> {
     if at == Moment::MAX {
         return None;
     }

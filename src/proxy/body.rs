@@ -225,7 +225,7 @@ impl HttpBody for Upload {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { incoming, limit, state } => match Pin::new(incoming).poll_frame(cx) {
+            Self::Streamed { incoming, limit, state } => match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let sent = state.bytes() + frame.data_ref().map_or(0, |data| data.len() as u64);
                     state.0.bytes.set(sent);

@@ -14,7 +14,9 @@ use crate::session::{EndReason, SessionId};
 
 /// All exchanges in progress on this worker. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Exchanges(Rc<RefCell<HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>>>>);
+pub struct Exchanges(Rc<RefCell<BySession>>);
+
+type BySession = HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>>;
 
 #[derive(Default)]
 struct Shared {

@@ -11,7 +11,7 @@ use super::pool::{Lease, Pool, PoolError};
 
 /// Why there is no answer from the upstream.
 #[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
+pub(super) enum UpstreamError {
     /// No connection could be made.
     #[error("cannot connect to the upstream")]
     Connect(#[source] std::io::Error),
@@ -38,7 +38,7 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// The label in metrics and access lines.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
             Self::Busy => "busy",
@@ -52,7 +52,7 @@ impl UpstreamError {
 
     /// The status that the browser gets.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::Connect(_) | Self::Protocol(_) => StatusCode::BAD_GATEWAY,
             Self::Busy | Self::Withdrawn => StatusCode::SERVICE_UNAVAILABLE,
@@ -73,14 +73,14 @@ impl From<PoolError> for UpstreamError {
 }
 
 /// An answer's head with the connection that its body still flows on.
-pub type Answered = (Response<Incoming>, Lease);
+pub(super) type Answered = (Response<Incoming>, Lease);
 
 /// Sends `request`. `check` is asked with no await between it and the writing of the head (R2), for a retry anew.
 ///
 /// # Errors
 /// See [`UpstreamError`]; nothing of the request reached the app only for `Connect`, `Busy` and `Withdrawn`.
 // CANCEL: the connection is closed; whether the app saw the request is unknown, as when a browser goes away.
-pub async fn send(
+pub(super) async fn send(
     pool: &Pool,
     request: Request<Upload>,
     state: &UploadState,
@@ -119,7 +119,8 @@ pub async fn send(
 
 /// A copy for the retry, made only where one may be needed and is allowed.
 fn spare_copy(request: &Request<Upload>, reused: bool) -> Option<Request<Upload>> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
     if !(reused && idempotent && matches!(request.body(), Upload::Empty)) {
         return None;
     }

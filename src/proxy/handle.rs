@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::body::Body;
 use super::exchange::Exchanges;
 use super::headers::{self, BadRequest};
-use super::intake::Intake;
+use super::intake::{Destination, Intake};
 use super::pool::Pool;
 use super::site::{AppSite, Site};
 use super::userinfo;
@@ -59,8 +59,10 @@ pub struct Proxy {
     /// True once the gateway leaves: tunnels are closed.
     pub(super) leaving: watch::Receiver<bool>,
     /// By app number; replaced when the app's settings change.
-    pools: RefCell<Vec<Option<(Arc<AppSite>, Pool)>>>,
+    pools: RefCell<Vec<PoolSlot>>,
 }
+
+type PoolSlot = Option<(Arc<AppSite>, Pool)>;
 
 /// The connection that a request came on.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +77,6 @@ pub struct Connection {
 enum Refusal {
     Bad(BadRequest),
     UnknownHost,
-    Form(StatusCode, &'static str),
 }
 
 impl Proxy {
@@ -87,7 +88,11 @@ impl Proxy {
 
     /// Handles one request. Never fails: whatever goes wrong is an answer.
     // CANCEL: dropped when the browser goes away; the access guard records it, guards deregister the exchange.
-    pub async fn handle(self: Rc<Self>, request: Request<Incoming>, connection: Connection) -> Response<Body> {
+    pub async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Response<Body> {
         let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (parts, body) = request.into_parts();
         let expects = parts.headers.contains_key(EXPECT);
@@ -103,7 +108,12 @@ impl Proxy {
     }
 
     /// Head -> app -> path -> tokens -> action. No await.
-    fn judge(&self, parts: Parts, connection: Connection, access: &mut AccessGuard) -> Result<Judged, Refusal> {
+    fn judge(
+        &self,
+        parts: Parts,
+        connection: Connection,
+        access: &mut AccessGuard,
+    ) -> Result<Judged, Refusal> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
         let head = Request::from_parts(parts, ());
@@ -120,39 +130,60 @@ impl Proxy {
         access.app(&app.metrics, client_ip, &path.path);
         headers::join_cookies(&mut parts.headers);
         let asked = Asked { method: &parts.method, path: &path.path, headers: &parts.headers };
-        let place = app.place(&asked, &path);
-        let intake = Intake::read(&app, &self.shared.table, &asked, place, now);
-        let visit = visit(app, &site, &parts, host, path, query, &intake, (client_ip, trusted), now);
+        let subpath = reserved::subpath(&path.path);
+        let to = match &subpath {
+            Some(_) => Destination::Gateway,
+            None => Destination::App(app.place(&asked, &path)),
+        };
+        let intake = Intake::read(&app, &self.shared.table, &asked, to, now);
+        let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
-        Ok(Judged { site, parts, visit, intake, connection, trusted, websocket, now })
+        Ok(Judged { site, parts, visit, intake, subpath, connection, trusted, websocket, now })
     }
 
-    async fn act(self: Rc<Self>, judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
-        let (table, now) = (&self.shared.table, judged.now);
-        let visit = &judged.visit;
-        if let Some(subpath) = reserved::subpath(&visit.path) {
-            let headers = &judged.parts.headers;
-            let response = reserved::answer(table, visit, &judged.intake, &subpath, headers, body, now).await;
+    async fn act(
+        self: Rc<Self>,
+        mut judged: Judged,
+        body: Incoming,
+        mut access: AccessGuard,
+    ) -> Response<Body> {
+        let now = judged.now;
+        if let Some(subpath) = &judged.subpath {
+            let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
+            let response = reserved::answer(table, visit, &judged.intake, subpath, headers, body, now).await;
             access.finish(response.status(), "reserved");
             return response;
         }
         let own = match judged.intake.action {
-            Action::Forward { .. } | Action::ForwardWithout | Action::Adopt | Action::TellByPassing { .. } => None,
+            Action::Forward { .. } | Action::ForwardWithout | Action::Adopt => None,
+            Action::TellByPassing { .. } => self.tell_by_passing(&mut judged),
             Action::Tell { reason, how, .. } => self.tell(&judged, reason, how),
             Action::HoldBack { how, .. } => match self.hold_back(&judged, how) {
                 Some(response) => Some((response, "held_back")),
-                None => return Box::pin(self.act(self.judged_anew(judged), body, access)).await,
+                None => {
+                    let judged = self.judged_anew(judged);
+                    return Box::pin(self.act(judged, body, access)).await;
+                }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
-            Action::Unavailable => {
-                Some((answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]), "unavailable"))
-            }
+            Action::Unavailable => Some((
+                answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]),
+                "unavailable",
+            )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(&visit_identity(&self.shared.table, visit, now));
+        access.session(visit_identity(&self.shared.table, &judged.visit, now));
         access.finish(response.status(), label);
         settle(body, judged.parts.headers.contains_key(EXPECT)).await;
         response
+    }
+
+    /// There is no known login page: the request goes on without its cookie, and that is how the end is told.
+    fn tell_by_passing(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
+        let session = judged.intake.session.as_ref()?;
+        self.shared.table.mark_told(session, judged.now);
+        judged.visit.passed_end = Some(self.shared.table.read(session, judged.now));
+        None
     }
 
     fn tell(
@@ -175,8 +206,9 @@ impl Proxy {
         match self.shared.table.admit_pending(session, judged.now) {
             Enrolled::Active(_) | Enrolled::Over => None,
             Enrolled::Pending(session) => {
-                let page = (how == Telling::Page)
-                    .then(|| reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now));
+                let page = (how == Telling::Page).then(|| {
+                    reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now)
+                });
                 Some(answer::held_back(&judged.visit, page))
             }
         }
@@ -187,7 +219,7 @@ impl Proxy {
         let asked =
             Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
         let app = &judged.visit.app;
-        judged.intake = Intake::read(app, &self.shared.table, &asked, judged.visit.place, judged.now);
+        judged.intake = Intake::read(app, &self.shared.table, &asked, Destination::App(judged.visit.place), judged.now);
         judged.visit.carry(&judged.intake);
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
@@ -225,6 +257,8 @@ pub(super) struct Judged {
     pub(super) parts: Parts,
     pub(super) visit: Visit,
     pub(super) intake: Intake,
+    /// What comes behind the reserved prefix, when the request is for the gateway itself.
+    subpath: Option<String>,
     pub(super) connection: Connection,
     pub(super) trusted: bool,
     pub(super) websocket: bool,
@@ -237,11 +271,14 @@ impl Refusal {
             Self::Bad(BadRequest::Method) => {
                 answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])
             }
-            Self::Bad(fault) => {
-                answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))])
+            Self::Bad(fault) => answer::problem(
+                StatusCode::BAD_REQUEST,
+                "Bad request",
+                &[("detail", Some(&fault.to_string()))],
+            ),
+            Self::UnknownHost => {
+                answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[])
             }
-            Self::UnknownHost => answer::problem(StatusCode::MISDIRECTED_REQUEST, "No app serves this host", &[]),
-            Self::Form(status, detail) => answer::problem(*status, "Sign-in refused", &[("detail", Some(detail))]),
         };
         // What was misread once is not read on.
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -252,7 +289,6 @@ impl Refusal {
         match self {
             Self::Bad(fault) => fault.label(),
             Self::UnknownHost => "unknown_host",
-            Self::Form(..) => "bad_sign_in",
         }
     }
 }
@@ -269,7 +305,6 @@ fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<Str
 #[expect(clippy::too_many_arguments, reason = "the one place where a visit is put together")]
 fn visit(
     app: Arc<AppSite>,
-    site: &Site,
     parts: &Parts,
     host: String,
     path: NormalPath,
@@ -278,7 +313,6 @@ fn visit(
     (client_ip, trusted): (IpAddr, bool),
     now: Moment,
 ) -> Visit {
-    let _ = site;
     let target = match &query {
         Some(query) => format!("{}?{query}", path.path),
         None => path.path.clone(),
@@ -302,6 +336,7 @@ fn visit(
         form_user: None,
         request_said,
         known_source: None,
+        passed_end: None,
         adopting: Vec::new(),
         app,
     };

@@ -21,7 +21,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 /// A request that must not be interpreted: answered 400, and the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRequest {
+pub(super) enum BadRequest {
     /// No `Host`, more than one, or one that is no authority.
     #[error("exactly one Host is needed")]
     Host,
@@ -42,7 +42,7 @@ pub enum BadRequest {
 impl BadRequest {
     /// The label in metrics and access lines.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Host => "bad_host",
             Self::HostMismatch => "host_mismatch",
@@ -57,7 +57,7 @@ impl BadRequest {
 ///
 /// # Errors
 /// [`BadRequest::Host`] or [`BadRequest::HostMismatch`].
-pub fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
+pub(super) fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
     let mut fields = request.headers().get_all(HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (Some(value), None) => Some(value.to_str().map_err(|_| BadRequest::Host)?),
@@ -66,19 +66,22 @@ pub fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
     };
     let target = request.uri().authority().map(http::uri::Authority::as_str);
     let host = match (target, field) {
-        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => return Err(BadRequest::HostMismatch),
+        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
+            return Err(BadRequest::HostMismatch);
+        }
         (Some(host), _) | (None, Some(host)) => host,
         // HTTP/1.0 may come without one; it is then for the app that serves every host.
         (None, None) if request.version() == Version::HTTP_10 => "",
         (None, None) => return Err(BadRequest::Host),
     };
-    let plain = host.is_empty() || host.parse::<http::uri::Authority>().is_ok_and(|a| !a.as_str().contains('@'));
+    let plain =
+        host.is_empty() || host.parse::<http::uri::Authority>().is_ok_and(|a| !a.as_str().contains('@'));
     if plain { Ok(host.to_ascii_lowercase()) } else { Err(BadRequest::Host) }
 }
 
 /// `host` without its port.
 #[must_use]
-pub fn without_port(host: &str) -> &str {
+pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
         Some(_) | None => host,
@@ -89,7 +92,7 @@ pub fn without_port(host: &str) -> &str {
 ///
 /// # Errors
 /// [`BadRequest::Framing`].
-pub fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
+pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let first = lengths.next();
     let differ = lengths.any(|other| Some(other) != first);
@@ -100,10 +103,12 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
 
 /// Whether this is a WebSocket handshake; any other upgrade is ignored (h2c is never spoken upstream).
 #[must_use]
-pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let names = |field: &HeaderName, word: &str| {
         headers.get_all(field).iter().any(|value| {
-            value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+            value
+                .to_str()
+                .is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
         })
     };
     names(&CONNECTION, "upgrade") && names(&UPGRADE, "websocket")
@@ -111,7 +116,7 @@ pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
 
 /// Removes the fields that concern one connection only, and all that `Connection` names (RFC 9110 section 7.6.1).
 /// `TE: trailers` alone is kept where `keep_te`.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
     let named: SmallVec<[HeaderName; 4]> = headers
         .get_all(CONNECTION)
         .iter()
@@ -122,7 +127,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
     for name in named {
         headers.remove(name);
     }
-    let trailers = keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
+    let trailers =
+        keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
     for name in [
         CONNECTION,
         KEEP_ALIVE,
@@ -142,7 +148,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
 
 /// Prepares the head of a request for HTTP/1.1 upstream: hop-by-hop fields go, cookie crumbs are joined (FIELD F20),
 /// `Expect` is answered by the gateway itself, nobody but the gateway speaks in `Tenure-*`.
-pub fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
+pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
     strip_hop_by_hop(headers, true);
     headers.remove(EXPECT);
     if headers.contains_key(TE) {
@@ -156,7 +162,7 @@ pub fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
 }
 
 /// Removes every `Tenure-*` field.
-pub fn strip_own(headers: &mut HeaderMap) {
+pub(super) fn strip_own(headers: &mut HeaderMap) {
     let own: SmallVec<[HeaderName; 1]> =
         headers.keys().filter(|name| name.as_str().starts_with("tenure-")).cloned().collect();
     for name in own {
@@ -165,7 +171,7 @@ pub fn strip_own(headers: &mut HeaderMap) {
 }
 
 /// Prepares the head of an answer for the browser. The trailers that it announces pass.
-pub fn prepare_response(headers: &mut HeaderMap) {
+pub(super) fn prepare_response(headers: &mut HeaderMap) {
     let trailer = headers.get(TRAILER).cloned();
     strip_hop_by_hop(headers, false);
     if let Some(trailer) = trailer {
@@ -175,28 +181,36 @@ pub fn prepare_response(headers: &mut HeaderMap) {
 }
 
 /// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.
-pub fn join_cookies(headers: &mut HeaderMap) {
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let parts: SmallVec<[&[u8]; 8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(b"; ".as_slice())) {
+    let joined = {
+        let parts: SmallVec<[&[u8]; 8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        HeaderValue::from_bytes(&parts.join(b"; ".as_slice()))
+    };
+    if let Ok(joined) = joined {
         headers.insert(COOKIE, joined);
     }
 }
 
 /// Removes identity headers in every spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
 /// server turns into variables lose the difference altogether (FIELD F17).
-pub fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
+pub(super) fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
     if names.is_empty() {
         return;
     }
     let same = |a: &str, b: &str| {
         a.len() == b.len()
-            && a.bytes().zip(b.bytes()).all(|(x, y)| x == y || (matches!(x, b'-' | b'_') && matches!(y, b'-' | b'_')))
+            && a.bytes()
+                .zip(b.bytes())
+                .all(|(x, y)| x == y || (matches!(x, b'-' | b'_') && matches!(y, b'-' | b'_')))
     };
-    let found: SmallVec<[HeaderName; 2]> =
-        headers.keys().filter(|name| names.iter().any(|n| same(n.as_str(), name.as_str()))).cloned().collect();
+    let found: SmallVec<[HeaderName; 2]> = headers
+        .keys()
+        .filter(|name| names.iter().any(|n| same(n.as_str(), name.as_str())))
+        .cloned()
+        .collect();
     for name in found {
         headers.remove(name);
     }
@@ -204,14 +218,14 @@ pub fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
 
 /// Whether the peer itself is a trusted proxy.
 #[must_use]
-pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+pub(super) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     trusted.iter().any(|net| net.contains(&peer))
 }
 
 /// The client's address: the last one, from the right, that no trusted proxy has (FIELD F24).
 #[must_use]
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let fields: SmallVec<[&str; 2]> =
         headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -238,7 +252,7 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 }
 
 /// Writes `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to a trusted peer's, in place of anybody else's.
-pub fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: bool, host: &str) {
+pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: bool, host: &str) {
     let peer = peer.to_canonical();
     let own = if tls { "https" } else { "http" };
     let text = |headers: &HeaderMap, name: &HeaderName| -> Option<String> {
@@ -269,7 +283,9 @@ pub fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: 
         }
     }
     if !trusted {
-        for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"] {
+        for name in
+            ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"]
+        {
             headers.remove(name);
         }
     }
@@ -277,7 +293,7 @@ pub fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: 
 
 /// The target for the upstream, in origin form.
 #[must_use]
-pub fn origin_form(path: &str, query: Option<&str>) -> Option<Uri> {
+pub(super) fn origin_form(path: &str, query: Option<&str>) -> Option<Uri> {
     match query {
         Some(query) => format!("{path}?{query}").parse().ok(),
         None => path.parse().ok(),
@@ -316,7 +332,10 @@ mod tests {
 
     #[test]
     fn only_a_websocket_upgrades() {
-        assert!(asks_for_websocket(&headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
+        assert!(asks_for_websocket(&headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket")
+        ])));
         assert!(!asks_for_websocket(&headers(&[("connection", "Upgrade"), ("upgrade", "h2c")])));
         assert!(!asks_for_websocket(&headers(&[("upgrade", "websocket")])));
     }
@@ -398,7 +417,12 @@ mod tests {
     #[test]
     fn identity_headers_go_in_every_spelling() {
         let names = ["x-session-user".parse().unwrap()];
-        let mut map = headers(&[("X-Session-User", "a"), ("x_session_user", "b"), ("x-session_user", "c"), ("x-session-users", "d")]);
+        let mut map = headers(&[
+            ("X-Session-User", "a"),
+            ("x_session_user", "b"),
+            ("x-session_user", "c"),
+            ("x-session-users", "d"),
+        ]);
         strip_identity(&mut map, &names);
         assert_eq!(map, headers(&[("x-session-users", "d")]));
     }

@@ -12,7 +12,7 @@ use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::{SessionRef, Table};
 
 /// What a request presents and what is to be done with it.
-pub struct Intake {
+pub(super) struct Intake {
     /// The action.
     pub action: Action,
     /// What answer the request expects.
@@ -33,6 +33,24 @@ pub struct Intake {
     pub adopting: Vec<(usize, String, TokenKey)>,
 }
 
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// The app, at this place.
+    App(Place),
+    /// The gateway itself, under its reserved prefix.
+    Gateway,
+}
+
+impl Destination {
+    const fn place(self) -> Place {
+        match self {
+            Self::App(place) => place,
+            Self::Gateway => Place::Other,
+        }
+    }
+}
+
 struct Found {
     key: TokenKey,
     standing: Standing,
@@ -40,14 +58,18 @@ struct Found {
 }
 
 impl Intake {
-    /// Reads the request, looks its tokens up and decides. A live session is noted (and touched) in the same step.
-    pub fn read(app: &AppSite, table: &Table, asked: &Asked<'_>, place: Place, now: Moment) -> Self {
+    /// Reads the request, looks its tokens up and decides. A live session is noted (and touched) in the same step,
+    /// unless the request is for the gateway itself: looking at one's session is no activity of it (law 3).
+    pub(super) fn read(app: &AppSite, table: &Table, asked: &Asked<'_>, to: Destination, now: Moment) -> Self {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, &app.config.cookies);
         let found = look_up(app, table, &cookies, now);
         let (evidence, kept) = weigh(&weighed(&cookies, &found), cookies.dropped);
-        let facts = facts(app, asked, place);
-        let action = note(table, &app.rules, &facts, evidence, &found, now);
+        let facts = facts(app, asked, to.place());
+        let action = match to {
+            Destination::App(_) => note(table, &app.rules, &facts, evidence, &found, now),
+            Destination::Gateway => decide(&app.rules, &facts, evidence),
+        };
         count(app, &cookies, evidence);
         let session_id = id_of(evidence);
         let chosen = session_id.and_then(|id| found.iter().find(|f| names(f.standing, id)));
@@ -55,7 +77,7 @@ impl Intake {
         Self {
             action,
             kind: facts.kind,
-            place,
+            place: facts.place,
             session: chosen.and_then(|f| f.session.clone()),
             key: chosen.map(|f| f.key),
             by_alias: matches!(evidence, Evidence::Live { alias: true, .. }),

@@ -14,7 +14,7 @@ use crate::store::{Enrolled, Newcomer, SessionRef, Table};
 
 /// What the sources said about a response.
 #[derive(Default)]
-pub struct Named {
+pub(super) struct Named {
     /// Whom the first source that yields names.
     pub identity: Option<Identity>,
     /// The source that named the carried session's user was asked about this response and named nobody.
@@ -24,7 +24,7 @@ pub struct Named {
 }
 
 /// What became of the response.
-pub enum Learned {
+pub(super) enum Learned {
     /// It goes to the browser.
     Passes,
     /// It goes to the browser without what concerned sessions.
@@ -41,7 +41,7 @@ struct Standpoint {
 }
 
 /// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
-pub fn apply(
+pub(super) fn apply(
     table: &Table,
     visit: &Visit,
     cookies: &ResponseCookies,
@@ -134,7 +134,9 @@ fn stand(
             Standing::Unseen | Standing::Stale | Standing::Unavailable => change = Cookies::Fresh,
             Standing::Ended { .. } => return (standpoint, recycled(table, visit, owner.as_ref(), now)),
             // Another answer to this browser brought the value first: it speaks about that session.
-            Standing::Live { .. } | Standing::Pending { .. } if standpoint.session.is_none() && !standpoint.over => {
+            Standing::Live { .. } | Standing::Pending { .. }
+                if standpoint.session.is_none() && !standpoint.over =>
+            {
                 standpoint = Standpoint::of(table, owner.map(|owner| (owner, token.key)), now);
             }
             Standing::Live { .. } | Standing::Pending { .. } => {}
@@ -148,7 +150,11 @@ fn stand(
 fn recycled(table: &Table, visit: &Visit, owner: Option<&SessionRef>, now: Moment) -> Cookies {
     let ended_at = owner.and_then(|owner| table.inspect(owner, now, |s| s.ended().map(|end| end.at)));
     let after_end = ended_at.is_none_or(|at| visit.began >= at);
-    if after_end && visit.carried().is_none() && visit.adopting.is_empty() { Cookies::Recycled } else { Cookies::Dead }
+    if after_end && visit.carried().is_none() && visit.adopting.is_empty() {
+        Cookies::Recycled
+    } else {
+        Cookies::Dead
+    }
 }
 
 /// Returns whether the response's cookies may reach the browser.
@@ -166,7 +172,10 @@ fn carry_out(
         (Lesson::Withhold, ..) => false,
         (Lesson::Nothing, Some((session, key)), _) => {
             // Companions, and the same value set again with other attributes.
-            tokens.is_empty() || standpoint.over || table.rotate(session, &tokens, *key, now) || tokens.is_empty()
+            tokens.is_empty()
+                || standpoint.over
+                || table.rotate(session, &tokens, *key, now)
+                || tokens.is_empty()
         }
         (Lesson::Rotate, Some((session, key)), _) => table.rotate(session, &tokens, *key, now),
         (Lesson::Start, ..) => {

@@ -4,21 +4,28 @@
 //! locking. Nothing here decides anything about sessions: `session::gate` and `session::lesson` do, the table makes
 //! it atomic, and this module carries requests and answers.
 
-pub mod answer;
+mod answer;
 pub mod body;
-pub mod exchange;
-pub mod forward;
-pub mod headers;
+mod exchange;
+mod forward;
+mod frames;
+mod handle;
+mod headers;
 mod intake;
 pub mod jwks;
 pub mod jwt;
 mod learn;
-pub mod login_form;
-pub mod pool;
+mod login_form;
+mod pool;
 mod reserved;
+mod respond;
 mod set_cookies;
-pub mod site;
+mod site;
 mod sources;
-pub mod upgrade;
+mod upgrade;
 mod userinfo;
 mod visit;
+
+pub use handle::{Connection, Proxy, Shared};
+pub use site::{MadeWith, Site};
+pub use userinfo::Asked as AskedUserinfo;

@@ -38,7 +38,7 @@ const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum PoolError {
+pub(super) enum PoolError {
     /// No address answered.
     #[error("cannot connect to the upstream")]
     Connect(#[source] std::io::Error),
@@ -62,9 +62,20 @@ pub struct PoolSettings {
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+/// Equal settings keep a pool and its connections over a reload.
+impl PartialEq for PoolSettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.upstream == other.upstream
+            && self.max_connections == other.max_connections
+            && self.idle == other.idle
+            && self.connect_timeout == other.connect_timeout
+            && self.tls.is_some() == other.tls.is_some()
+    }
+}
+
 /// The pool of one worker and app. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Rc<Inner>);
+pub(super) struct Pool(Rc<Inner>);
 
 struct Inner {
     settings: PoolSettings,
@@ -72,8 +83,11 @@ struct Inner {
     /// Newest last.
     idle: RefCell<VecDeque<Idle>>,
     next: Cell<usize>,
-    resolved: RefCell<Vec<Option<(Stopwatch, Vec<SocketAddr>)>>>,
+    /// By upstream: when its name was looked up, and what was found.
+    resolved: RefCell<Vec<Resolved>>,
 }
+
+type Resolved = Option<(Stopwatch, Vec<SocketAddr>)>;
 
 struct Idle {
     sender: SendRequest<Upload>,
@@ -94,7 +108,7 @@ pub struct Lease {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(settings: PoolSettings) -> Self {
+    pub(super) fn new(settings: PoolSettings) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_connections.max(1)));
         let resolved = RefCell::new(vec![None; settings.upstream.len()]);
         Self(Rc::new(Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved }))
@@ -105,7 +119,7 @@ impl Pool {
     /// # Errors
     /// No address answers in time, or no connection becomes free.
     // CANCEL: a connection that is being made is closed; a permit is given back.
-    pub async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
+    pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
         let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => self.wait_for_permit().await?,
@@ -118,8 +132,13 @@ impl Pool {
             }
         }
         let sender = self.connect().await?;
-        let lease =
-            Lease { sender: Some(sender), born: Stopwatch::start(), reused: false, pool: self.clone(), permit: None };
+        let lease = Lease {
+            sender: Some(sender),
+            born: Stopwatch::start(),
+            reused: false,
+            pool: self.clone(),
+            permit: None,
+        };
         Ok(lease.with(permit))
     }
 
@@ -228,12 +247,6 @@ impl Pool {
         let secured = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
         Ok(UpstreamIo::Tls(Box::new(secured)))
     }
-
-    /// Connections that wait for use.
-    #[must_use]
-    pub fn idle_count(&self) -> usize {
-        self.0.idle.borrow().len()
-    }
 }
 
 fn older_than(since: Stopwatch, limit: Duration) -> bool {
@@ -289,7 +302,11 @@ impl AsyncRead for UpstreamIo {
 }
 
 impl AsyncWrite for UpstreamIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -9,18 +9,19 @@ use super::answer;
 use super::body::Body;
 use super::intake::Intake;
 use super::visit::Visit;
-use crate::pages::{self, AskEntry};
+use crate::pages::{self, AskEntry, HeldBack};
+use crate::session::device::Device;
 use crate::session::gate::Action;
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment, OnLimit, SessionId};
 use crate::store::{Enrolled, SessionRef, Table};
 
 /// The largest body that a reserved path takes (R26).
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What comes behind `/.tenure/` in a normalised path; `None` when the path is the app's. Any spelling counts.
 #[must_use]
-pub fn subpath(path: &str) -> Option<String> {
+pub(super) fn subpath(path: &str) -> Option<String> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
     let plain = decoded.replace('\\', "/");
     let mut segments = plain.split('/');
@@ -31,7 +32,7 @@ pub fn subpath(path: &str) -> Option<String> {
 /// Whether the request comes from a page of this very origin. Browsers say so in `Sec-Fetch-Site`, older ones in
 /// `Origin`; a request that says neither is refused, because only a browser's word protects its user here.
 #[must_use]
-pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {
         (Some(site), _) => site == "same-origin",
@@ -43,7 +44,7 @@ pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
 }
 
 /// Answers a request to a reserved path.
-pub async fn answer(
+pub(super) async fn answer(
     table: &Table,
     visit: &Visit,
     intake: &Intake,
@@ -86,32 +87,40 @@ fn touch(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
     }
 }
 
-/// The page for a session that is held back: which sessions there are, and a way to end one.
+/// The page for a session that is held back: which sessions there are, and with `ask` a way to end one.
 #[must_use]
-pub fn held_back_page(table: &Table, session: &SessionRef, now: Moment) -> String {
+pub(super) fn held_back_page(table: &Table, visit: &Visit, session: &SessionRef, now: Moment) -> String {
     let record = table.read(session, now);
-    if record.policy.on_limit != OnLimit::Ask {
-        return pages::refused();
+    let entries: Vec<AskEntry> = table.rivals_of(session, now).iter().map(entry).collect();
+    let held = HeldBack {
+        sessions: &entries,
+        held_until: match record.state {
+            State::Pending(until) => until,
+            State::Active | State::Ended(_) => now,
+        },
+        now,
+        login: visit.app.config.login.as_deref(),
+    };
+    if record.policy.on_limit == OnLimit::Ask {
+        pages::ask(&held, "/.tenure/ask", &[])
+    } else {
+        pages::refused(&held)
     }
-    let rivals = table.rivals_of(session, now);
-    let entries: Vec<AskEntry> = rivals.iter().map(entry).collect();
-    pages::ask(&entries, "/.tenure/ask")
 }
 
 fn entry(session: &Session) -> AskEntry {
-    let device = crate::session::device::read(&session.visitor.user_agent);
     AskEntry {
-        id: session.id.to_string(),
-        browser: device.browser,
-        os: device.os,
-        signed_in_at: session.times.signed_in_at.and_then(answer::rfc3339).unwrap_or_default(),
-        last_active_at: answer::rfc3339(session.times.last_active_at).unwrap_or_default(),
+        id: session.id,
+        device: Device::read(&session.visitor.user_agent),
+        signed_in_at: session.times.signed_in_at.unwrap_or(session.times.created_at),
+        last_active_at: session.times.last_active_at,
     }
 }
 
 /// The user chose a session to end; the one held back may then become active.
 async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now: Moment) -> Response<Body> {
-    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake)) else {
+    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake))
+    else {
         return answer::redirect("/");
     };
     let pending = table.inspect(session, now, |s| matches!(s.state, State::Pending(_)));
@@ -123,18 +132,19 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
         return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", &[]);
     };
     let chosen = form_urlencoded::parse(&collected.to_bytes())
-        .find(|(name, _)| name == "end")
+        .find(|(name, _)| name == pages::SESSION_FIELD)
         .and_then(|(_, value)| value.parse::<SessionId>().ok());
     let rivals = table.rivals_of(session, now);
     // Only this very user's sessions can be chosen.
-    let rival = chosen.and_then(|id| rivals.iter().find(|rival| rival.id == id)).and_then(|r| table.by_id(r.id));
+    let rival =
+        chosen.and_then(|id| rivals.iter().find(|rival| rival.id == id)).and_then(|r| table.by_id(r.id));
     if let Some(rival) = rival {
         let by = table.inspect(session, now, |s| s.identity.as_ref().map(|i| i.user.as_str().into()));
         table.end(&rival, EndReason::MaxConcurrent, by, now);
     }
     match table.admit_pending(session, now) {
         Enrolled::Active(_) => answer::redirect("/"),
-        Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, session, now))),
+        Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, visit, session, now))),
         Enrolled::Over => answer::redirect(visit.app.config.login.as_deref().unwrap_or("/")),
     }
 }
@@ -168,7 +178,10 @@ mod tests {
         };
         assert!(is_same_origin(&headers(&[("sec-fetch-site", "same-origin")]), "a.example"));
         assert!(is_same_origin(&headers(&[("origin", "https://a.example")]), "a.example"));
-        assert!(!is_same_origin(&headers(&[("sec-fetch-site", "same-site"), ("origin", "https://a.example")]), "a.example"));
+        assert!(!is_same_origin(
+            &headers(&[("sec-fetch-site", "same-site"), ("origin", "https://a.example")]),
+            "a.example"
+        ));
         assert!(!is_same_origin(&headers(&[("origin", "https://b.example")]), "a.example"));
         assert!(!is_same_origin(&headers(&[("origin", "null")]), "a.example"));
         assert!(!is_same_origin(&headers(&[]), "a.example"));

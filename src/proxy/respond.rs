@@ -31,7 +31,12 @@ use crate::telemetry::AccessGuard;
 
 impl Proxy {
     /// Forwards the request for its session, if it has one.
-    pub(super) async fn forward(self: Rc<Self>, mut judged: Judged, body: Incoming, mut access: AccessGuard) -> Response<Body> {
+    pub(super) async fn forward(
+        self: Rc<Self>,
+        mut judged: Judged,
+        body: Incoming,
+        mut access: AccessGuard,
+    ) -> Response<Body> {
         let state = UploadState::default();
         let upload = match self.upload(&mut judged, body, &state).await {
             Ok(upload) => upload,
@@ -42,10 +47,14 @@ impl Proxy {
         };
         if let Err(fault) = rewrite(&mut judged) {
             access.finish(StatusCode::BAD_REQUEST, fault.label());
-            return answer::problem(StatusCode::BAD_REQUEST, "Bad request", &[("detail", Some(&fault.to_string()))]);
+            return answer::problem(
+                StatusCode::BAD_REQUEST,
+                "Bad request",
+                &[("detail", Some(&fault.to_string()))],
+            );
         }
         let Judged { mut parts, visit, intake, websocket, site, .. } = judged;
-        access.session(&visit_identity(&self.shared.table, &visit, visit.began));
+        access.session(visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let bound = self.bind(&visit);
         let request = Request::from_parts(parts, upload);
@@ -132,25 +141,39 @@ impl Proxy {
                 answer::ended(visit, record, reason, how)
             }
             // A silent end (the app signed the user out meanwhile): the browser asks again, now without a session.
-            _ if navigates && matches!(visit.method, Method::GET | Method::HEAD) => answer::redirect(&visit.target),
+            _ if navigates && matches!(visit.method, Method::GET | Method::HEAD) => {
+                answer::redirect(&visit.target)
+            }
             _ => answer::problem(StatusCode::UNAUTHORIZED, "Session ended", &[]),
         }
     }
 
     /// The body to forward; of a sign-in form it is read first, for the user's name alone (R7).
-    async fn upload(&self, judged: &mut Judged, body: Incoming, state: &UploadState) -> Result<Upload, (StatusCode, &'static str)> {
+    async fn upload(
+        &self,
+        judged: &mut Judged,
+        body: Incoming,
+        state: &UploadState,
+    ) -> Result<Upload, (StatusCode, &'static str)> {
         use http_body::Body as _;
         let form = form_of(&judged.visit);
         let Some((index, field)) = form else {
             if body.is_end_stream() {
                 return Ok(Upload::Empty);
             }
-            return Ok(Upload::Streamed { incoming: body, limit: judged.site.body_bytes, state: state.clone() });
+            return Ok(Upload::Streamed {
+                incoming: body,
+                limit: judged.site.body_bytes,
+                state: state.clone(),
+            });
         };
         let collected = Limited::new(body, MAX_SIGN_IN_BODY).collect().await;
-        let bytes = collected.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large"))?.to_bytes();
+        let bytes = collected
+            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large"))?
+            .to_bytes();
         let head = &judged.parts.headers;
-        let (kind, encoding) = (head.get(http::header::CONTENT_TYPE), head.get(http::header::CONTENT_ENCODING));
+        let (kind, encoding) =
+            (head.get(http::header::CONTENT_TYPE), head.get(http::header::CONTENT_ENCODING));
         let user = login_form::user_of(kind, encoding, judged.visit.query.as_deref(), &bytes, &field)
             .map_err(|fault| (fault.status(), fault.detail()))?;
         if let Some(user) = user {
@@ -215,7 +238,8 @@ impl Proxy {
         let now = self.shared.clock.now();
         let cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
-            let signed_in = |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
+            let signed_in =
+                |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
             table.inspect(session, now, signed_in)
         });
         let userinfo = self.ask_userinfo(visit, &cookies, head, now).await;
@@ -228,9 +252,17 @@ impl Proxy {
     }
 
     /// Asks the app who the cookie is, where a source says so and it is time; what it sets joins the answer (R8).
-    async fn ask_userinfo(&self, visit: &Visit, cookies: &ResponseCookies, head: &mut Parts, now: Moment) -> Option<(usize, Said)> {
+    async fn ask_userinfo(
+        &self,
+        visit: &Visit,
+        cookies: &ResponseCookies,
+        head: &mut Parts,
+        now: Moment,
+    ) -> Option<(usize, Said)> {
         let (index, path) = userinfo::is_due(visit, cookies, &self.shared.asked, now)?;
-        let SourceKind::UserInfo { names, .. } = &visit.app.config.identity.get(index)?.kind else { return None };
+        let SourceKind::UserInfo { names, .. } = &visit.app.config.identity.get(index)?.kind else {
+            return None;
+        };
         let asking = async {
             let question = userinfo::question(visit, &path, cookies)?.map(|_| Upload::Empty);
             let pool = self.pool(&visit.app);
@@ -244,7 +276,8 @@ impl Proxy {
             }
             Some(userinfo::read(parts.status, &bytes, names))
         };
-        let said = tokio::time::timeout(userinfo::PATIENCE, asking).await.ok().flatten().unwrap_or(Said::Failed);
+        let said =
+            tokio::time::timeout(userinfo::PATIENCE, asking).await.ok().flatten().unwrap_or(Said::Failed);
         Some((index, said))
     }
 

@@ -3,6 +3,7 @@
 //! A [`Site`] is immutable and shared by all workers behind an `ArcSwap`; a request loads it once and keeps to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -17,6 +18,7 @@ use crate::store::{Hasher, Table};
 use crate::telemetry::{AppMetrics, Metrics};
 
 use super::jwt::Verifier;
+use super::pool::PoolSettings;
 
 /// Everything the data path needs of one configuration.
 pub struct Site {
@@ -28,6 +30,8 @@ pub struct Site {
     pub identity_headers: Vec<HeaderName>,
     /// Largest request body; `None` is off.
     pub body_bytes: Option<u64>,
+    /// From the request's end to the first byte of the upstream's answer.
+    pub first_byte_timeout: Duration,
 }
 
 /// One app with what follows from its configuration.
@@ -44,10 +48,31 @@ pub struct AppSite {
     pub metrics: Arc<AppMetrics>,
     /// Names of path parameters and query parameters that servers read as the session id (FIELD F11).
     pub id_parameters: Vec<String>,
+    /// How its upstream is reached, by one worker.
+    pub pool: PoolSettings,
     /// Path of `login`, without its query.
     login_path: Option<String>,
     /// One entry for each identity source; the verifier where it is a JWT.
     pub verifiers: Vec<Option<Verifier>>,
+}
+
+/// What a process decides once for all its sites.
+#[derive(Clone)]
+pub struct MadeWith {
+    /// How many workers share an app's connections.
+    pub workers: usize,
+    /// How TLS upstreams are verified.
+    pub upstream_tls: Arc<rustls::ClientConfig>,
+}
+
+fn pool_settings(config: &Config, app: &App, made_with: &MadeWith) -> PoolSettings {
+    PoolSettings {
+        upstream: app.upstream.clone(),
+        max_connections: app.max_upstream_connections.get().div_ceil(made_with.workers.max(1)),
+        idle: config.limits.upstream_idle.to_std(),
+        connect_timeout: config.limits.connect_timeout.to_std(),
+        tls: app.upstream.iter().any(|u| u.tls).then(|| Arc::clone(&made_with.upstream_tls)),
+    }
 }
 
 impl Site {
@@ -58,6 +83,7 @@ impl Site {
         table: &Table,
         secret: &[u8; 32],
         metrics: &Metrics,
+        made_with: &MadeWith,
         verifier: &mut dyn FnMut(&SourceKind) -> Option<Verifier>,
     ) -> Self {
         let apps = config.apps.iter().map(|app| {
@@ -75,6 +101,7 @@ impl Site {
                 id_parameters: id_parameters(app),
                 login_path: app.login.as_deref().map(|l| l.split('?').next().unwrap_or(l).to_owned()),
                 verifiers,
+                pool: pool_settings(config, app, made_with),
                 config: app.clone(),
             })
         });
@@ -83,6 +110,7 @@ impl Site {
             trusted_proxies: config.listen.trusted_proxies.clone(),
             identity_headers: config.identity_headers(),
             body_bytes: config.limits.body_bytes,
+            first_byte_timeout: config.limits.first_byte_timeout.to_std(),
         }
     }
 

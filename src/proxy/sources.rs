@@ -13,7 +13,7 @@ use crate::session::identity::{
 
 /// User, tenant and roles as a source wrote them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Raw {
+pub(super) struct Raw {
     /// The user; empty for nobody.
     pub user: String,
     /// The tenant.
@@ -24,7 +24,7 @@ pub struct Raw {
 
 /// What one source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(super) enum Said {
     /// It names this user.
     User(Raw),
     /// It names nobody.
@@ -34,7 +34,7 @@ pub enum Said {
 }
 
 /// A response as the sources read it.
-pub struct Heard<'a> {
+pub(super) struct Heard<'a> {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -47,7 +47,7 @@ pub struct Heard<'a> {
 
 /// Whom the sources name for a response.
 #[must_use]
-pub fn name(visit: &Visit, heard: &Heard<'_>, now: Moment) -> Named {
+pub(super) fn name(visit: &Visit, heard: &Heard<'_>, now: Moment) -> Named {
     let mut named = Named::default();
     for (index, source) in visit.app.config.identity.iter().enumerate() {
         let said = ask(visit, index, source, heard, now);
@@ -55,7 +55,10 @@ pub fn name(visit: &Visit, heard: &Heard<'_>, now: Moment) -> Named {
             visit.app.metrics.identity_failure(source.kind.as_str());
             named.failed = true;
         }
-        if said == Said::Nobody && visit.known_source == Some(index) && speaks_always(&source.kind, heard, index) {
+        if said == Said::Nobody
+            && visit.known_source == Some(index)
+            && speaks_always(&source.kind, heard, index)
+        {
             named.source_silent = true;
         }
         let Said::User(raw) = said else { continue };
@@ -110,7 +113,12 @@ fn ask(visit: &Visit, index: usize, source: &SourceRule, heard: &Heard<'_>, now:
 
 /// What the request itself says, by a verified token or a trusted proxy's headers; asked before it is forwarded.
 #[must_use]
-pub fn of_request(app: &AppSite, headers: &HeaderMap, trusted: bool, now: Moment) -> Option<(usize, Said)> {
+pub(super) fn of_request(
+    app: &AppSite,
+    headers: &HeaderMap,
+    trusted: bool,
+    now: Moment,
+) -> Option<(usize, Said)> {
     app.config.identity.iter().enumerate().find_map(|(index, source)| {
         let said = match &source.kind {
             SourceKind::RequestHeader(names) if trusted => from_headers(names, headers),
@@ -149,7 +157,8 @@ fn verify(app: &AppSite, index: usize, token: &str, now: Moment) -> Said {
 }
 
 fn from_headers(names: &Names<HeaderName>, headers: &HeaderMap) -> Said {
-    let text = |name: &HeaderName| headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    let text =
+        |name: &HeaderName| headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let mut values = headers.get_all(&names.user).iter();
     let (Some(_), None) = (values.next(), values.next()) else {
         // Two users in one answer: nobody can say who is meant.
@@ -212,7 +221,7 @@ fn from_form(visit: &Visit, index: usize, form: &LoginForm, heard: &Heard<'_>) -
 ///
 /// # Errors
 /// A name that is too long; it is refused, never cut (R7).
-pub fn identity(
+pub(super) fn identity(
     app: &AppSite,
     index: usize,
     source: &SourceRule,
@@ -232,7 +241,7 @@ pub fn identity(
 }
 
 /// Removes the headers by which the app names its user: the browser never sees them.
-pub fn strip_identity(app: &AppSite, headers: &mut HeaderMap) {
+pub(super) fn strip_identity(app: &AppSite, headers: &mut HeaderMap) {
     for source in &app.config.identity {
         if let SourceKind::ResponseHeader(names) = &source.kind {
             headers.remove(&names.user);

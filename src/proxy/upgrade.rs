@@ -10,10 +10,10 @@ use super::frames::{FrameTracker, close_frame, masked_close_frame};
 use crate::session::EndReason;
 
 /// Close code of a session's end (CONTRACT).
-pub const CLOSE_SESSION_ENDED: u16 = 4401;
+pub(super) const CLOSE_SESSION_ENDED: u16 = 4401;
 
 /// Close code of a gateway that leaves ("service restart").
-pub const CLOSE_RESTART: u16 = 1012;
+pub(super) const CLOSE_RESTART: u16 = 1012;
 
 /// Close code towards the app: the other side went away.
 const CLOSE_GOING_AWAY: u16 = 1001;
@@ -29,7 +29,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// Why a tunnel is closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
+pub(super) enum Close {
     /// Its session ended.
     SessionEnded(EndReason),
     /// The gateway leaves.
@@ -38,7 +38,7 @@ pub enum Close {
 
 /// Bytes that passed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Passed {
+pub(super) struct Passed {
     /// From the browser to the app.
     pub up: u64,
     /// From the app to the browser.
@@ -48,7 +48,7 @@ pub struct Passed {
 /// Carries bytes until both sides are done or `close` comes. `on_client_data` is called for data frames of the
 /// browser.
 // CANCEL: both connections are dropped, and with them closed.
-pub async fn tunnel(
+pub(super) async fn tunnel(
     browser: Upgraded,
     app: Upgraded,
     close: impl Future<Output = Close>,
@@ -65,7 +65,9 @@ pub async fn tunnel(
     };
     if let Some(close) = closed {
         let (to_browser, to_app) = match close {
-            Close::SessionEnded(reason) => (close_frame(CLOSE_SESSION_ENDED, reason.as_str()), CLOSE_GOING_AWAY),
+            Close::SessionEnded(reason) => {
+                (close_frame(CLOSE_SESSION_ENDED, reason.as_str()), CLOSE_GOING_AWAY)
+            }
             Close::Restart => (close_frame(CLOSE_RESTART, "restart"), CLOSE_RESTART),
         };
         let to_app = masked_close_frame(to_app);
@@ -75,7 +77,8 @@ pub async fn tunnel(
 }
 
 async fn both<A: Pipe, B: Pipe>(up: &mut A, down: &mut B, on_client_data: &mut impl FnMut()) {
-    let (mut up, mut down) = (std::pin::pin!(up.run(on_client_data)), std::pin::pin!(down.run(&mut || ())));
+    let mut ignore = || ();
+    let (mut up, mut down) = (std::pin::pin!(up.run(on_client_data)), std::pin::pin!(down.run(&mut ignore)));
     tokio::select! {
         () = up.as_mut() => drop(tokio::time::timeout(HALF_CLOSED, down).await),
         () = down.as_mut() => drop(tokio::time::timeout(HALF_CLOSED, up).await),
@@ -107,7 +110,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe for Direction<R, W> {
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     fn new(reader: R, writer: W) -> Self {
-        Self { reader, writer, buffer: vec![0; BUFFER], pending: 0..0, tracker: FrameTracker::default(), passed: 0 }
+        Self {
+            reader,
+            writer,
+            buffer: vec![0; BUFFER],
+            pending: 0..0,
+            tracker: FrameTracker::default(),
+            passed: 0,
+        }
     }
 
     /// Reads when there is nothing to write, else writes. False at the end of the stream.
@@ -183,7 +193,6 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_frame_that_never_ends_is_cut_off() {
-        tokio::time::pause();
         let (mut app, app_side) = tokio::io::duplex(64);
         let (browser_side, mut browser) = tokio::io::duplex(64);
         let mut down = Direction::new(app_side, browser_side);

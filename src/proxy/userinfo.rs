@@ -19,10 +19,10 @@ use crate::session::identity::{MAX_NAME_BYTES, MAX_ROLES, Names, SourceKind, spl
 use crate::session::{Moment, Span, TokenKey};
 
 /// How long the app may take to say who somebody is.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The largest answer that is read.
-pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A value is asked about once in this time.
 const AGAIN_AFTER: Span = Span::from_secs(60);
@@ -54,7 +54,7 @@ impl Asked {
 
 /// The request that asks, with the cookies as a browser would hold them after this response.
 #[must_use]
-pub fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<Request<Bytes>> {
+pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<Request<Bytes>> {
     let mut jar: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let sent = visit.cookie.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
     for pair in sent.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
@@ -67,7 +67,8 @@ pub fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<
             jar.push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         }
     }
-    let pairs: Vec<Vec<u8>> = jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
+    let pairs: Vec<Vec<u8>> =
+        jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
     let header = HeaderValue::from_bytes(&pairs.join(b"; ".as_slice())).ok()?;
     let host = HeaderValue::from_str(&visit.host).ok()?;
     let request = Request::get(path)
@@ -79,13 +80,14 @@ pub fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<
 
 /// Reads the app's answer. An app that does not know the cookie answers 401 or 403, or names nobody.
 #[must_use]
-pub fn read(status: StatusCode, body: &[u8], names: &Names<jsonptr::PointerBuf>) -> Said {
+pub(super) fn read(status: StatusCode, body: &[u8], names: &Names<jsonptr::PointerBuf>) -> Said {
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
         || status.is_redirection()
     {
         return Said::Nobody;
     }
-    let Some(document) = status.is_success().then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten()
+    let Some(document) =
+        status.is_success().then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten()
     else {
         return Said::Failed;
     };
@@ -117,16 +119,22 @@ fn roles(pointer: &jsonptr::PointerBuf, document: &serde_json::Value) -> Vec<Str
 
 /// Which userinfo source is to be asked about this response, with its path and the value asked about.
 #[must_use]
-pub fn is_due(visit: &Visit, cookies: &ResponseCookies, asked: &Asked, now: Moment) -> Option<(usize, String)> {
-    let source = visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
-        SourceKind::UserInfo { path, .. } => Some((index, path.clone())),
-        SourceKind::ResponseHeader(_)
-        | SourceKind::LoginForm(_)
-        | SourceKind::JwtCookie { .. }
-        | SourceKind::JwtHeader { .. }
-        | SourceKind::Cookie(_)
-        | SourceKind::RequestHeader(_) => None,
-    })?;
+pub(super) fn is_due(
+    visit: &Visit,
+    cookies: &ResponseCookies,
+    asked: &Asked,
+    now: Moment,
+) -> Option<(usize, String)> {
+    let source =
+        visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
+            SourceKind::UserInfo { path, .. } => Some((index, path.clone())),
+            SourceKind::ResponseHeader(_)
+            | SourceKind::LoginForm(_)
+            | SourceKind::JwtCookie { .. }
+            | SourceKind::JwtHeader { .. }
+            | SourceKind::Cookie(_)
+            | SourceKind::RequestHeader(_) => None,
+        })?;
     let fresh = cookies.session_key();
     let carried = visit.session.as_ref().map(|(_, key)| *key);
     let at_sign_in = visit.place == crate::session::gate::Place::SignIn;
@@ -147,14 +155,21 @@ mod tests {
 
     fn names() -> Names<jsonptr::PointerBuf> {
         let pointer = |text: &str| jsonptr::PointerBuf::parse(text).unwrap();
-        Names { user: pointer("/user/email"), tenant: Some(pointer("/tenant")), roles: Some(pointer("/roles")) }
+        Names {
+            user: pointer("/user/email"),
+            tenant: Some(pointer("/tenant")),
+            roles: Some(pointer("/roles")),
+        }
     }
 
     #[test]
     fn answers_are_read() {
         let body = br#"{"user":{"email":"ann@a.example"},"tenant":"acme","roles":["admin","x"]}"#;
         let Said::User(raw) = read(StatusCode::OK, body, &names()) else { panic!("nobody") };
-        assert_eq!((raw.user.as_str(), raw.tenant.as_deref(), raw.roles.len()), ("ann@a.example", Some("acme"), 2));
+        assert_eq!(
+            (raw.user.as_str(), raw.tenant.as_deref(), raw.roles.len()),
+            ("ann@a.example", Some("acme"), 2)
+        );
         assert_eq!(read(StatusCode::OK, br#"{"user":null}"#, &names()), Said::Nobody);
         assert_eq!(read(StatusCode::UNAUTHORIZED, b"", &names()), Said::Nobody);
         assert_eq!(read(StatusCode::OK, b"<html>", &names()), Said::Failed);

@@ -3,20 +3,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::intake::Intake;
 use super::site::AppSite;
 use super::sources::Said;
 use crate::session::activity::Kind;
 use crate::session::cookie::Attributes;
-use crate::session::gate::Place;
-use crate::session::record::{CookieShape, NewToken};
+use crate::session::gate::{Action, Place};
+use crate::session::record::{CookieShape, NewToken, Session};
 use crate::session::{Moment, TokenKey};
 use crate::store::{SessionRef, Table};
 
 /// The longest `User-Agent` that is kept, in bytes.
-pub const MAX_USER_AGENT_BYTES: usize = 512;
+pub(super) const MAX_USER_AGENT_BYTES: usize = 512;
 
 /// One request on its way through the gateway.
-pub struct Visit {
+pub(super) struct Visit {
     /// Whose.
     pub app: Arc<AppSite>,
     /// When it was judged.
@@ -29,6 +30,8 @@ pub struct Visit {
     pub method: http::Method,
     /// The normalised path.
     pub path: String,
+    /// The query as forwarded.
+    pub query: Option<String>,
     /// Path and query as forwarded, for the way back.
     pub target: String,
     /// The host that the browser asked, with its port.
@@ -51,14 +54,24 @@ pub struct Visit {
     pub request_said: Option<(usize, Said)>,
     /// The source that named the carried session's user.
     pub known_source: Option<usize>,
+    /// The ended session whose end is told by letting the request pass.
+    pub passed_end: Option<Session>,
     /// Unseen tokens that travel on: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
 }
 
 impl Visit {
+    /// Takes over what the intake found: which session's token travels on, and what is being adopted.
+    pub(super) fn carry(&mut self, intake: &Intake) {
+        let forwards = matches!(intake.action, Action::Forward { .. });
+        self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
+        self.after_end = intake.after_end;
+        self.adopting.clone_from(&intake.adopting);
+    }
+
     /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].
     #[must_use]
-    pub fn user_agent(&self) -> String {
+    pub(super) fn user_agent(&self) -> String {
         let Some(value) = &self.user_agent else { return String::new() };
         let bytes = value.as_bytes();
         let cut = &bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)];
@@ -67,17 +80,21 @@ impl Visit {
 
     /// The live session that the request carried.
     #[must_use]
-    pub fn carried(&self) -> Option<(SessionRef, TokenKey)> {
+    pub(super) fn carried(&self) -> Option<(SessionRef, TokenKey)> {
         self.session.clone()
     }
 
     /// The tokens that are being adopted, with the attributes most apps use: nobody saw how they were set.
     #[must_use]
-    pub fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
+    pub(super) fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
         let token = |(rule, name, key): &(usize, String, TokenKey)| {
             let kind = self.app.config.cookies.get(*rule)?.kind;
             let attributes = Attributes { path: "/".to_owned(), ..Attributes::default() };
-            Some(NewToken { key: *key, kind, shape: table.intern(CookieShape { name: name.clone(), attributes }) })
+            Some(NewToken {
+                key: *key,
+                kind,
+                shape: table.intern(CookieShape { name: name.clone(), attributes }),
+            })
         };
         self.adopting.iter().filter_map(token).collect()
     }

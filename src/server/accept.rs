@@ -39,7 +39,7 @@ const H2_RESETS: usize = 64;
 
 /// What one listener needs.
 #[derive(Clone)]
-pub struct Acceptor {
+pub(super) struct Acceptor {
     /// TLS, for the https listener.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Every connection must begin with a PROXY header.
@@ -54,7 +54,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Accepts until the gateway leaves; then returns once every connection has ended.
-    pub async fn run(self, listener: TcpListener, proxy: Rc<Proxy>) {
+    pub(super) async fn run(self, listener: TcpListener, proxy: Rc<Proxy>) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut leaving = self.leaving.clone();
         loop {
@@ -96,7 +96,8 @@ impl Acceptor {
         match header {
             Ok(Ok(stream)) => {
                 // LOCAL (health checks of the balancer) carries no address: the peer is itself.
-                let peer = stream.proxy_header().proxied_address().map_or(peer, |address| address.source.ip());
+                let peer =
+                    stream.proxy_header().proxied_address().map_or(peer, |address| address.source.ip());
                 self.secure(stream, peer, proxy).await;
             }
             Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a connection without a PROXY header was closed"),

@@ -15,11 +15,11 @@ const SWEEP_EVERY: Span = Span::from_ms(250);
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The largest configuration that is read, in bytes.
-pub const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Sweeps for ever.
 // CANCEL: a sweep itself has no await; dropping the future stops between two of them.
-pub async fn sweep(table: Arc<Table>, clock: Clock) {
+pub(super) async fn sweep(table: Arc<Table>, clock: Clock) {
     loop {
         table.sweep(clock.now());
         clock.sleep(SWEEP_EVERY).await;
@@ -27,7 +27,7 @@ pub async fn sweep(table: Arc<Table>, clock: Clock) {
 }
 
 /// Calls `changed` whenever the content of the file is another than before.
-pub async fn watch(path: PathBuf, mut changed: impl AsyncFnMut()) {
+pub(super) async fn watch(path: PathBuf, mut changed: impl AsyncFnMut()) {
     let mut last = fingerprint(&path).await;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;

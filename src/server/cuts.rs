@@ -15,7 +15,7 @@ const QUEUE: usize = 4096;
 const BARRIER: Duration = Duration::from_secs(2);
 
 /// A message to a worker.
-pub enum Cut {
+pub(super) enum Cut {
     /// The session has ended: cut its exchanges.
     Session(SessionId, EndReason),
     /// All cuts before this one are done.
@@ -24,12 +24,12 @@ pub enum Cut {
 
 /// The sending side, for all workers.
 #[derive(Clone, Default)]
-pub struct Cuts {
+pub(super) struct Cuts {
     workers: Vec<(mpsc::Sender<Cut>, Arc<AtomicBool>)>,
 }
 
 /// One worker's receiving side.
-pub struct CutQueue {
+pub(super) struct CutQueue {
     /// What to do.
     pub queue: mpsc::Receiver<Cut>,
     overflowed: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ pub struct CutQueue {
 impl CutQueue {
     /// Whether cuts were lost to a full queue since this was last asked: then every exchange must be judged anew.
     #[must_use]
-    pub fn take_overflow(&self) -> bool {
+    pub(super) fn take_overflow(&self) -> bool {
         self.overflowed.swap(false, Ordering::AcqRel)
     }
 }
@@ -46,7 +46,7 @@ impl CutQueue {
 impl Cuts {
     /// Queues for `workers` workers.
     #[must_use]
-    pub fn new(workers: usize) -> (Self, Vec<CutQueue>) {
+    pub(super) fn new(workers: usize) -> (Self, Vec<CutQueue>) {
         let mut cuts = Self::default();
         let queues = (0..workers).map(|_| {
             let (sender, queue) = mpsc::channel(QUEUE);
@@ -59,7 +59,7 @@ impl Cuts {
     }
 
     /// Tells every worker that the session has ended. Never blocks.
-    pub fn session(&self, id: SessionId, reason: EndReason) {
+    pub(super) fn session(&self, id: SessionId, reason: EndReason) {
         for (sender, overflowed) in &self.workers {
             if sender.try_send(Cut::Session(id, reason)).is_err() {
                 overflowed.store(true, Ordering::Release);
@@ -69,7 +69,7 @@ impl Cuts {
 
     /// Waits until every worker has done all cuts sent before. Returns false when one did not answer in time.
     // CANCEL: the workers pass the barrier all the same; only nobody waits for it.
-    pub async fn barrier(&self) -> bool {
+    pub(super) async fn barrier(&self) -> bool {
         let mut passed = Vec::new();
         for (sender, _) in &self.workers {
             let (done, wait) = oneshot::channel();

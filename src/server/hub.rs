@@ -8,7 +8,7 @@ use crate::store::{Event, EventKind, Observer};
 use crate::telemetry::{Metrics, audit};
 
 /// The table's observer.
-pub struct Hub {
+pub(super) struct Hub {
     metrics: Arc<Metrics>,
     cuts: Cuts,
 }
@@ -16,7 +16,7 @@ pub struct Hub {
 impl Hub {
     /// An observer that counts in `metrics` and cuts through `cuts`.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, cuts: Cuts) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, cuts: Cuts) -> Self {
         Self { metrics, cuts }
     }
 

@@ -23,7 +23,10 @@ pub struct BindError {
 ///
 /// # Errors
 /// The address is in use, not ours, or not permitted.
-pub fn bind(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
+pub(super) fn bind(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
     let fail = |source| BindError { address, source };
     // Another process on the port would silently get a share of the connections: refuse it before sharing among us.
     drop(bind_one(address, false).map_err(fail)?);

@@ -4,14 +4,15 @@
 //! of the configuration or an address in use is told before anything runs.
 
 mod accept;
+mod admin_port;
 mod control;
 mod cuts;
 mod gateway;
 mod hub;
-mod keys;
 mod listener;
 mod settings;
 mod tls;
+mod verifiers;
 mod worker;
 
-pub use gateway::{Gateway, Reloaded, StartError};
+pub use gateway::{Gateway, Inner, Reloaded, StartError};

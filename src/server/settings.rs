@@ -10,9 +10,10 @@ pub(super) fn book(config: &Config) -> Book {
         name: app.name.clone(),
         mode: if app.enforce { Mode::Enforce } else { Mode::Observe },
     });
-    let roles = config.roles.iter().map(|(name, role)| {
-        (name.clone(), RoleRules { users: role.users.clone(), learned: role.learned })
-    });
+    let roles = config
+        .roles
+        .iter()
+        .map(|(name, role)| (name.clone(), RoleRules { users: role.users.clone(), learned: role.learned }));
     Book {
         layers: config.policy.clone(),
         apps: apps.collect(),

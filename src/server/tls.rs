@@ -54,7 +54,9 @@ struct BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = hello.server_name().map(str::to_ascii_lowercase) else { return Some(Arc::clone(&self.first)) };
+        let Some(name) = hello.server_name().map(str::to_ascii_lowercase) else {
+            return Some(Arc::clone(&self.first));
+        };
         let parent = name.split_once('.').map(|(_, parent)| parent);
         let found = self.exact.get(&name).or_else(|| self.wild.get(parent?));
         Some(Arc::clone(found.unwrap_or(&self.first)))
@@ -65,7 +67,7 @@ impl ResolvesServerCert for BySni {
 ///
 /// # Errors
 /// A file cannot be read, or a key does not fit its certificate.
-pub fn server_config(certificates: &[Certificate]) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn server_config(certificates: &[Certificate]) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -79,7 +81,10 @@ pub fn server_config(certificates: &[Certificate]) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(config))
 }
 
-fn resolver(certificates: &[Certificate], provider: &rustls::crypto::CryptoProvider) -> Result<BySni, TlsError> {
+fn resolver(
+    certificates: &[Certificate],
+    provider: &rustls::crypto::CryptoProvider,
+) -> Result<BySni, TlsError> {
     let (mut exact, mut wild, mut first) = (HashMap::new(), HashMap::new(), None);
     for certificate in certificates {
         let key = Arc::new(certified_key(certificate, provider)?);
@@ -94,14 +99,16 @@ fn resolver(certificates: &[Certificate], provider: &rustls::crypto::CryptoProvi
     Ok(BySni { exact, wild, first: first.ok_or(TlsError::None)? })
 }
 
-fn certified_key(pair: &Certificate, provider: &rustls::crypto::CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn certified_key(
+    pair: &Certificate,
+    provider: &rustls::crypto::CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
     let read = |path: &Path| {
         let path = path.display().to_string();
         move |source| TlsError::Read { path, source }
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&pair.cert)
-        .and_then(Iterator::collect)
-        .map_err(read(&pair.cert))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&pair.cert).and_then(Iterator::collect).map_err(read(&pair.cert))?;
     let key = PrivateKeyDer::from_pem_file(&pair.key).map_err(read(&pair.key))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Pair {
         cert: pair.cert.display().to_string(),
@@ -121,7 +128,7 @@ fn names(key: &CertifiedKey) -> Vec<String> {
 ///
 /// # Errors
 /// The library refuses the settings. Roots that cannot be read are left out with a warning.
-pub fn client_config() -> Result<Arc<rustls::ClientConfig>, TlsError> {
+pub(super) fn client_config() -> Result<Arc<rustls::ClientConfig>, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {

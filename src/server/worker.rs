@@ -15,7 +15,7 @@ use crate::proxy::{Proxy, Shared};
 use crate::session::EndReason;
 
 /// What a worker is made of.
-pub struct Worker {
+pub(super) struct Worker {
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// Its sockets with how to accept on them.
@@ -33,7 +33,7 @@ impl Worker {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn spawn(self, number: usize) -> io::Result<JoinHandle<()>> {
+    pub(super) fn spawn(self, number: usize) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let local = LocalSet::new();

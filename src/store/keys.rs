@@ -29,6 +29,12 @@ impl Hasher {
     }
 }
 
+/// The key of the hashes, from the configured secret of whatever length.
+#[must_use]
+pub fn derive_key(secret: &[u8]) -> [u8; 32] {
+    blake3::derive_key("tenure 2026-11 token hashes", secret)
+}
+
 /// Length before content, so that no two pairs of parts hash alike.
 fn absorb(hasher: &mut blake3::Hasher, part: &[u8]) {
     hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());

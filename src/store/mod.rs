@@ -20,9 +20,9 @@ mod table;
 use std::sync::Arc;
 
 pub use book::{AppRules, Book, RoleRules};
-pub use cell::SessionRef;
+pub use cell::{BusyGuard, LiveGuard, SessionRef};
 pub use enrol::{Enrolled, Newcomer};
-pub use keys::{Hasher, random_bytes};
+pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
 pub use table::{Counts, Table};
 

@@ -1,0 +1,310 @@
+//! The running gateway.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::accept::Acceptor;
+use super::admin_port::{AdminPort, serve_admin};
+use super::cuts::Cuts;
+use super::hub::Hub;
+use super::listener::{self, BindError};
+use super::settings::{book, needs_restart};
+use super::tls::{self, TlsError};
+use super::worker::Worker;
+use super::{control, verifiers};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::proxy::{MadeWith, Shared, Site};
+use crate::store::{Table, derive_key, random_bytes};
+use crate::telemetry::{Metrics, SessionCounts, audit};
+
+/// The gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system gives no thread or socket.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose change needs a restart; everything else is in force.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// A running gateway. Dropped, it stops at once; [`Gateway::drain`] is the orderly way.
+pub struct Gateway {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+    /// Where plain HTTP is served.
+    pub http: Option<SocketAddr>,
+    /// Where HTTPS is served.
+    pub https: Option<SocketAddr>,
+    /// Where the admin API is served, when over TCP.
+    pub admin: Option<SocketAddr>,
+    /// Where probes and metrics alone are served.
+    pub probes: Option<SocketAddr>,
+}
+
+/// What the admin API, signals and tests act on.
+pub struct Inner {
+    shared: Arc<Shared>,
+    config: ArcSwap<Config>,
+    /// The file that a reload reads.
+    file: ArcSwapOption<PathBuf>,
+    secret: [u8; 32],
+    made_with: MadeWith,
+    cuts: Cuts,
+    keys: verifiers::Keys,
+    leaving: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    ready: watch::Sender<bool>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl Gateway {
+    /// Binds every listener and starts workers and the control thread.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let workers = config.listen.workers.map_or_else(cores, std::num::NonZeroUsize::get);
+        let tls = config.listen.https.map(|_| tls::server_config(&config.listen.certificates)).transpose()?;
+        let (http, plain) = bind(config.listen.http, workers)?;
+        let (https, secure) = bind(config.listen.https, workers)?;
+        let port = AdminPort::bind(&config.admin)?;
+        let (admin, probes) = (port.admin_address(), port.probes_address());
+        let (inner, queues) = Inner::new(config, clock, workers)?;
+        let mut threads = vec![serve_admin(port, Arc::clone(&inner))?];
+        let (mut plain, mut secure) = (plain.into_iter(), secure.into_iter());
+        for (number, cuts) in queues.into_iter().enumerate() {
+            let mut listeners = Vec::new();
+            listeners.extend(plain.next().map(|socket| (socket, inner.acceptor(None))));
+            listeners.extend(secure.next().map(|socket| (socket, inner.acceptor(tls.clone()))));
+            let (leaving, stop) = (inner.leaving.subscribe(), inner.stop.subscribe());
+            let worker = Worker { shared: Arc::clone(&inner.shared), listeners, cuts, leaving, stop };
+            threads.push(worker.spawn(number)?);
+        }
+        Ok(Self { inner, threads, http, https, admin, probes })
+    }
+
+    /// What acts on the gateway; cheap to clone.
+    #[must_use]
+    pub fn handle(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.inner.shared.table
+    }
+
+    /// Leaves in order: readiness off, a pause, then no new connections, and what is in progress may finish.
+    pub async fn drain(mut self) {
+        self.inner.leave().await;
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+        let _ = joined.await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.inner.leaving.send_replace(true);
+        self.inner.stop.send_replace(true);
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+fn bind(
+    address: Option<SocketAddr>,
+    workers: usize,
+) -> Result<(Option<SocketAddr>, Vec<std::net::TcpListener>), BindError> {
+    match address {
+        Some(address) => listener::bind(address, workers).map(|(local, sockets)| (Some(local), sockets)),
+        None => Ok((None, Vec::new())),
+    }
+}
+
+impl Inner {
+    fn new(
+        config: Config,
+        clock: Clock,
+        workers: usize,
+    ) -> Result<(Arc<Self>, Vec<super::cuts::CutQueue>), StartError> {
+        let metrics = Metrics::new();
+        let (cuts, queues) = Cuts::new(workers);
+        let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
+        let table = Arc::new(Table::new(book(&config), hub));
+        let secret =
+            config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
+        let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
+        let keys = verifiers::Keys::default();
+        let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
+        let shared =
+            Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
+        let inner = Arc::new(Self {
+            shared: Arc::new(shared),
+            config: ArcSwap::from_pointee(config),
+            file: ArcSwapOption::empty(),
+            secret,
+            made_with,
+            cuts,
+            keys,
+            leaving: watch::channel(false).0,
+            stop: watch::channel(false).0,
+            ready: watch::channel(true).0,
+            reloading: Mutex::new(()),
+        });
+        Ok((inner, queues))
+    }
+
+    fn acceptor(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Acceptor {
+        let config = self.config.load();
+        Acceptor {
+            tls,
+            proxy_protocol: config.listen.proxy_protocol,
+            header_bytes: config.limits.header_bytes,
+            leaving: self.leaving.subscribe(),
+            metrics: Arc::clone(&self.shared.metrics),
+        }
+    }
+
+    /// What the workers share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// From now on the file at `path` is what a reload reads.
+    pub fn reload_from(&self, path: PathBuf) {
+        self.file.store(Some(Arc::new(path)));
+    }
+
+    /// Reads the file again. Faults change nothing; no connection is cut but those of sessions that end by it.
+    ///
+    /// # Errors
+    /// The faults of the file.
+    pub fn reload(&self) -> Result<Reloaded, config::Faults> {
+        let _one_at_a_time = self.reloading.lock();
+        let Some(path) = self.file.load_full() else { return Ok(Reloaded { needs_restart: Vec::new() }) };
+        let loaded = config::load(&path);
+        self.shared.metrics.reloaded(loaded.is_ok());
+        match loaded {
+            Ok(config) => Ok(self.apply(config)),
+            Err(faults) => {
+                tracing::error!("the configuration was not reloaded; the old one stays in force:\n{faults}");
+                Err(faults)
+            }
+        }
+    }
+
+    /// Puts a checked configuration in force.
+    pub fn apply(&self, config: Config) -> Reloaded {
+        let needs_restart = needs_restart(&self.config.load(), &config);
+        let Shared { site, table, clock, metrics, .. } = &*self.shared;
+        // ORDER: the table first, so that a request that sees the new site finds its apps there.
+        table.set_book(book(&config), clock.now());
+        let keys = &self.keys;
+        let new = Site::new(&config, table, &self.secret, metrics, &self.made_with, &mut |kind| {
+            keys.verifier(kind)
+        });
+        site.store(Arc::new(new));
+        self.config.store(Arc::new(config));
+        for key in &needs_restart {
+            tracing::warn!(key, "this change needs a restart");
+        }
+        audit::administered("config", "reloaded", "");
+        Reloaded { needs_restart }
+    }
+
+    /// Whether traffic should be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Waits until every end that was caused before is in force on all workers.
+    pub async fn in_force(&self) -> bool {
+        self.cuts.barrier().await
+    }
+
+    /// Readiness off, a pause for balancers to notice, then no new connections; what is left after `drain.timeout`
+    /// is broken off.
+    pub async fn leave(&self) {
+        let drain = self.config.load().drain;
+        if !self.ready.send_replace(false) {
+            return self.left().await;
+        }
+        tracing::info!(delay = %drain.delay, timeout = %drain.timeout, "draining");
+        tokio::time::sleep(drain.delay.to_std()).await;
+        self.leaving.send_replace(true);
+        let patience: Duration = drain.timeout.to_std();
+        let _ = tokio::time::timeout(patience, self.idle()).await;
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the gateway has left.
+    pub async fn left(&self) {
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    async fn idle(&self) {
+        while self.shared.metrics.open_connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Everything for Prometheus.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let counts = self.shared.table.counts();
+        let crate::store::Counts { signed_in, anonymous, ended } = counts;
+        self.shared.metrics.encode(SessionCounts { signed_in, anonymous, ended })
+    }
+
+    /// What the control thread does besides serving the admin API.
+    pub(super) async fn housekeeping(self: Arc<Self>) {
+        let sweeping = control::sweep(Arc::clone(&self.shared.table), self.shared.clock.clone());
+        let fetching = self.keys.fetch();
+        let watching = async {
+            let Some(path) = self.file.load_full() else { return std::future::pending().await };
+            let reload = async || {
+                let inner = Arc::clone(&self);
+                let _told_in_the_log = tokio::task::spawn_blocking(move || inner.reload()).await;
+            };
+            control::watch((*path).clone(), reload).await;
+        };
+        tokio::select! {
+            () = sweeping => {}
+            () = fetching => {}
+            () = watching => {}
+            () = self.left() => {}
+        }
+    }
+}

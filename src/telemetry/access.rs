@@ -1,0 +1,119 @@
+//! One line for every request, written when its guard is dropped: after the body has flowed, or been broken off.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use super::metrics::{AppMetrics, Metrics};
+use crate::clock::Stopwatch;
+use crate::session::SessionId;
+use crate::session::identity::Identity;
+
+/// The longest path in a line, in bytes.
+const MAX_PATH_BYTES: usize = 512;
+
+/// A request that is being handled. Recorded exactly once, by its drop; a request whose browser went away before an
+/// answer was found counts as `client_gone`.
+pub struct AccessGuard {
+    began: Stopwatch,
+    metrics: Arc<Metrics>,
+    app: Option<Arc<AppMetrics>>,
+    client: IpAddr,
+    method: Method,
+    path: String,
+    status: Option<StatusCode>,
+    outcome: &'static str,
+    session: Option<SessionId>,
+    identity: Option<Arc<Identity>>,
+    received: u64,
+    sent: u64,
+}
+
+impl AccessGuard {
+    /// Begins the record.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>, method: &Method, peer: IpAddr) -> Self {
+        Self {
+            began: Stopwatch::start(),
+            metrics: Arc::clone(metrics),
+            app: None,
+            client: peer,
+            method: method.clone(),
+            path: String::new(),
+            status: None,
+            outcome: "client_gone",
+            session: None,
+            identity: None,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Which app it goes to, from where, and where to. `path` comes without its query, which may hold secrets.
+    pub fn app(&mut self, app: &Arc<AppMetrics>, client: IpAddr, path: &str) {
+        self.app = Some(Arc::clone(app));
+        self.client = client;
+        self.path.clear();
+        self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
+    }
+
+    /// For whose session it goes.
+    pub fn session(&mut self, session: Option<(SessionId, Option<Arc<Identity>>)>) {
+        if let Some((id, identity)) = session {
+            self.session = Some(id);
+            self.identity = identity;
+        }
+    }
+
+    /// The answer's head, while its body still flows.
+    pub fn status(&mut self, status: StatusCode, outcome: &'static str) {
+        self.status = Some(status);
+        self.outcome = outcome;
+    }
+
+    /// The answer, when it is one of our own.
+    pub fn finish(&mut self, status: StatusCode, outcome: &'static str) {
+        self.status(status, outcome);
+    }
+
+    /// Bytes of the request's body.
+    pub fn received(&mut self, bytes: u64) {
+        self.received = bytes;
+    }
+
+    /// More bytes of the answer's body.
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// The upstream broke off in the middle of the answer.
+    pub fn broke_off(&mut self) {
+        self.outcome = "broke_off";
+    }
+}
+
+impl Drop for AccessGuard {
+    fn drop(&mut self) {
+        let micros = self.began.elapsed_us();
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let app = self.app.as_ref().unwrap_or(&self.metrics.nowhere);
+        app.request(status, self.outcome, micros);
+        let identity = self.identity.as_deref();
+        tracing::info!(
+            target: "access",
+            app = app.name(),
+            client = %self.client,
+            method = self.method.as_str(),
+            path = self.path,
+            status,
+            outcome = self.outcome,
+            session = self.session.map(tracing::field::display),
+            user = identity.map(|i| i.user.as_str()),
+            tenant = identity.map(|i| i.tenant.as_str()),
+            bytes_in = self.received,
+            bytes_out = self.sent,
+            us = micros,
+        );
+    }
+}

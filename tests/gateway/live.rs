@@ -1,0 +1,155 @@
+//! Live connections end with their session, and busy ones forward nothing after a revocation has returned.
+
+use std::time::Duration;
+
+use crate::setup::{BY_HEADER, POLICY, World, who};
+use crate::support::browser::{Ask, Heard, Mode};
+use crate::support::wait::{PATIENCE, eventually, soon};
+
+#[tokio::test]
+async fn a_websocket_is_closed_with_the_reason() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let mut socket = browser.websocket("/ws").await.expect("opens");
+    assert!(socket.say("hello").await);
+    assert!(matches!(socket.hear().await, Heard::Text(text) if text.contains("hello")));
+    assert_eq!(world.only_session_of("ann").live_connections, 1);
+    world.revoke("ann").await;
+    let end = soon("the close", socket.hear_end()).await;
+    assert_eq!(end, Heard::Closed { code: 4401, reason: "revoked".into() });
+    eventually(PATIENCE, async || world.app.web_socket_ends().iter().any(|end| end.code == Some(1001))).await;
+}
+
+#[tokio::test]
+async fn an_idle_websocket_ends_with_its_session_within_the_promised_second() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let mut socket = browser.websocket("/ws").await.expect("opens");
+    // Server push is no activity.
+    world.app.push("news");
+    world.pass(3601);
+    let end = soon("the close", socket.hear_end()).await;
+    assert_eq!(end, Heard::Closed { code: 4401, reason: "idle_timeout".into() });
+}
+
+#[tokio::test]
+async fn client_data_counts_as_activity_only_when_told_so() {
+    for (line, alive) in [("", false), ("websocket_activity = true", true)] {
+        let world = World::with(|s| s.identity_headers = true, line, BY_HEADER, POLICY).await;
+        let browser = world.signed_in("ann").await;
+        let mut socket = browser.websocket("/ws").await.expect("opens");
+        world.pass(3000);
+        assert!(socket.say("still here").await);
+        assert!(matches!(socket.hear().await, Heard::Text(_)));
+        world.pass(1000);
+        assert_eq!(who(&browser).await.is_some(), alive, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_and_a_download_end_with_their_session() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let mut events = browser.event_stream("/events").await;
+    eventually(PATIENCE, async || world.app.push("one") > 0).await;
+    assert!(soon("an event", events.next()).await.expect("flows").is_some());
+    world.revoke("ann").await;
+    let ended = soon("the end", async {
+        loop {
+            match events.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break true,
+            }
+        }
+    });
+    assert!(ended.await);
+    let again = browser.fetch("/events").await;
+    assert_eq!(again.status, 401);
+}
+
+#[tokio::test]
+async fn a_download_in_progress_is_cut_and_the_browser_sees_that_it_is() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let mut opened = browser.open(Ask::get(Mode::Fetch, "/download?bytes=1000000&hold=1000")).await.unwrap();
+    assert!(opened.piece().await.unwrap().is_some());
+    world.revoke("ann").await;
+    let outcome = tokio::time::timeout(Duration::from_secs(8), async {
+        loop {
+            match opened.piece().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break "whole",
+                Err(_) => break "broken off",
+            }
+        }
+    });
+    assert_eq!(outcome.await.expect("within five seconds and a little"), "broken off");
+}
+
+#[tokio::test]
+async fn no_request_on_any_of_32_busy_connections_is_forwarded_after_a_revocation() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let cookie = format!("SID={}", browser.cookie("SID").unwrap());
+    let mut socket = browser.websocket("/ws").await.expect("opens");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (own, cookie) = (world.browser(), cookie.clone());
+        tasks.spawn(async move {
+            let mut answered = 0;
+            loop {
+                if own.fetch_with_cookie("/poll", &cookie).await.status != 200 {
+                    return answered;
+                }
+                answered += 1;
+            }
+        });
+    }
+    eventually(PATIENCE, async || world.app.requests_to("/poll").len() > 500).await;
+    world.revoke("ann").await;
+    let forwarded = world.app.requests().len();
+    let mut answered = 0;
+    while let Some(task) = tasks.join_next().await {
+        answered += task.unwrap();
+    }
+    // What was on the wire may still arrive; nothing new is sent.
+    let after = world.app.requests().len();
+    assert!(answered > 0);
+    assert!(after <= forwarded + 32, "{} more", after - forwarded);
+    assert!(matches!(soon("the close", socket.hear_end()).await, Heard::Closed { code: 4401, .. }));
+    world.app.forget_requests();
+    assert_eq!(world.browser().fetch_with_cookie("/poll", &cookie).await.status, 401);
+    assert!(world.app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_the_app_is_answered_by_the_end() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let tab = browser.new_tab();
+    let slow = tokio::spawn(async move { tab.fetch("/slow").await });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    world.revoke("ann").await;
+    let page = soon("the answer", slow).await.unwrap();
+    assert_eq!((page.status, page.json()["reason"].as_str()), (401, Some("revoked")));
+}
+
+#[tokio::test]
+async fn polling_and_prefetching_are_no_activity() {
+    let lines = "inactive = [\"GET /poll\", \"header:X-Background\"]";
+    let world = World::with(|s| s.identity_headers = true, lines, BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    for _ in 0..4 {
+        world.pass(890);
+        browser.fetch("/poll").await;
+        browser.send(Ask::get(Mode::Fetch, "/me").with("x-background", "1")).await.unwrap();
+        browser.send(Ask::get(Mode::Navigate, "/page").with("sec-purpose", "prefetch")).await.unwrap();
+    }
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"), "3560 s idle");
+    let browser = world.signed_in("bob").await;
+    for _ in 0..4 {
+        world.pass(900);
+        browser.fetch("/poll").await;
+    }
+    assert_eq!(who(&browser).await, None, "3600 s idle, whatever was polled");
+}

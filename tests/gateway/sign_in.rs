@@ -1,0 +1,239 @@
+//! Signing in and out, rotation, generations, account switches: what responses teach.
+
+use tenure::store::StateFilter;
+
+use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
+use crate::support::app::{Profile, Resurrect};
+use crate::support::browser::{Ask, Mode};
+
+#[tokio::test]
+async fn an_anonymous_session_becomes_a_signed_in_one_and_keeps_its_id() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.anonymous_cookie = true;
+            s.profile = Profile::RotateLogin;
+        },
+        "",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.browser();
+    browser.navigate("/login").await;
+    let before = world.sessions(StateFilter::Active);
+    let old = browser.cookie("SID").unwrap();
+    assert_eq!(before.len(), 1);
+    world.pass(10);
+    sign_in(&browser, "ann").await;
+    let after = world.only_session_of("ann");
+    assert_eq!((after.id, after.times.created_at), (before[0].id, before[0].times.created_at));
+    assert_eq!(after.times.signed_in_at, Some(world.clock.now()));
+    // The value from before the sign-in is no alias: session fixation opens nothing.
+    world.app.forget_requests();
+    let fixed = browser.fetch_with_cookie("/me", &format!("SID={old}")).await;
+    assert_eq!(fixed.json()["user"], serde_json::Value::Null);
+    assert!(!world.app.saw_token(&old));
+}
+
+#[tokio::test]
+async fn rotation_on_every_answer_keeps_one_session() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.profile = Profile::RotateEach;
+        },
+        "",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.signed_in("ann").await;
+    let before = world.only_session_of("ann");
+    for _ in 0..20 {
+        world.pass(60);
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    }
+    let after = world.only_session_of("ann");
+    assert_eq!((after.id, after.times.signed_in_at), (before.id, before.times.signed_in_at));
+}
+
+#[tokio::test]
+async fn a_log_out_ends_the_session_silently() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let token = browser.cookie("SID").unwrap();
+    let page = browser.navigate("/logout").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(world.ends_of("ann"), ["logout"]);
+    world.app.forget_requests();
+    let copy = browser.fetch_with_cookie("/me", &format!("SID={token}")).await;
+    assert_eq!(copy.status, 200, "a log-out is nothing to be told");
+    assert!(!world.app.saw_token(&token));
+}
+
+#[tokio::test]
+async fn signing_in_again_supersedes_and_another_user_switches() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.profile = Profile::RotateLogin;
+        },
+        "",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.signed_in("ann").await;
+    sign_in(&browser, "ann").await;
+    assert_eq!((world.live_of("ann").len(), world.ends_of("ann")), (1, vec!["superseded"]));
+    sign_in(&browser, "bob").await;
+    assert_eq!(world.live_of("ann").len(), 0);
+    let mut ends = world.ends_of("ann");
+    ends.sort_unstable();
+    assert_eq!(ends, ["account_switched", "superseded"]);
+    assert_eq!(world.live_of("bob").len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_teaches_nothing() {
+    let world = World::new().await;
+    let browser = world.browser();
+    let page = browser.post_form("/login", &[("username", "ann"), ("password", "wrong")]).await;
+    assert_eq!(page.status, 200);
+    assert!(world.live_of("ann").is_empty());
+}
+
+#[tokio::test]
+async fn a_recycled_id_lives_again_only_by_the_app_itself() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.profile = Profile::Recycle;
+        },
+        "",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.signed_in("ann").await;
+    let token = browser.cookie("SID").unwrap();
+    world.revoke("ann").await;
+    // The very value is presented again and again: it is stripped, and nobody comes back by it.
+    for _ in 0..3 {
+        assert_eq!(browser.fetch_with_cookie("/me", &format!("SID={token}")).await.status, 401);
+    }
+    // The app itself hands the value out again, to a browser that carried none.
+    world.app.hand_out(&token);
+    let other = world.browser();
+    sign_in(&other, "bob").await;
+    assert_eq!(other.cookie("SID").as_deref(), Some(token.as_str()), "recycled");
+    assert_eq!(who(&other).await.as_deref(), Some("bob"));
+    assert_eq!(world.live_of("bob").len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_answer_brings_no_ended_session_back() {
+    for resurrect in [Resurrect::Same, Resurrect::New] {
+        let world = World::with(
+            |s| {
+                s.identity_headers = true;
+                s.resurrect = resurrect;
+            },
+            "",
+            BY_HEADER,
+            POLICY,
+        )
+        .await;
+        let browser = world.signed_in("ann").await;
+        let token = browser.cookie("SID").unwrap();
+        let tab = browser.new_tab();
+        let slow = tokio::spawn(async move { tab.send(Ask::get(Mode::Fetch, "/slow")).await });
+        crate::support::wait::eventually(crate::support::wait::PATIENCE, async || world.app.waiting() == 1).await;
+        world.revoke("ann").await;
+        let page = slow.await.unwrap().unwrap();
+        assert_eq!(page.status, 401, "the answer was replaced by that of the end");
+        world.app.release(1);
+        assert_eq!(who(&browser).await, None);
+        assert_eq!(browser.fetch_with_cookie("/me", &format!("SID={token}")).await.status, 401);
+        assert!(world.live_of("ann").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn remember_me_does_not_sign_a_browser_in_again_after_an_end() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.remember_me = Some("remember".into());
+        },
+        "companions = [\"remember\"]",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.signed_in("ann").await;
+    let companion = browser.cookie("remember").expect("a companion");
+    world.revoke("ann").await;
+    let page = browser.fetch("/me").await;
+    assert_eq!(page.status, 401);
+    assert_eq!(browser.cookie("remember"), None, "the companion is deleted with its session");
+    world.app.forget_requests();
+    let copy = browser.fetch_with_cookie("/me", &format!("remember={companion}")).await;
+    assert_eq!(copy.json()["user"], serde_json::Value::Null);
+    assert!(!world.app.saw_token(&companion), "stripped, also without a session cookie");
+    assert!(world.live_of("ann").is_empty());
+}
+
+#[tokio::test]
+async fn parallel_requests_during_a_rotation_are_one_session() {
+    let world = World::with(
+        |s| {
+            s.identity_headers = true;
+            s.profile = Profile::RotateEach;
+        },
+        "",
+        BY_HEADER,
+        POLICY,
+    )
+    .await;
+    let browser = world.signed_in("ann").await;
+    for _ in 0..10 {
+        let (a, b) = (browser.new_tab(), browser.new_tab());
+        let (one, two) = tokio::join!(who(&a), who(&b));
+        assert_eq!((one.as_deref(), two.as_deref()), (Some("ann"), Some("ann")));
+        world.pass(1);
+    }
+    assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn unseen_cookies_are_stripped() {
+    let world = World::new().await;
+    let browser = world.browser();
+    let page = browser.fetch_with_cookie("/me", "SID=made-up-by-somebody; theme=dark").await;
+    assert_eq!(page.json()["user"], serde_json::Value::Null);
+    let seen = world.app.last_request();
+    assert_eq!(seen.header("cookie").as_deref(), Some("theme=dark"));
+}
+
+#[tokio::test]
+async fn observing_ends_nobody_and_follows_sessions_from_before() {
+    let world = World::with(|s| s.identity_headers = true, "enforce = false", BY_HEADER, POLICY).await;
+    // This browser signed in before the gateway stood there.
+    let before = crate::support::browser::Browser::at(world.app.addr());
+    post_login(&before, "old").await;
+    let cookie = format!("SID={}", before.cookie("SID").unwrap());
+    let browser = world.browser();
+    let page = browser.fetch_with_cookie("/me", &cookie).await;
+    assert_eq!(page.json()["user"], "old", "not stripped while observing");
+    assert_eq!(world.live_of("old").len(), 1, "and followed from now on");
+    let ann = world.signed_in("ann").await;
+    for _ in 0..3 {
+        world.signed_in("ann").await;
+    }
+    world.pass(100_000);
+    assert_eq!(who(&ann).await.as_deref(), Some("ann"));
+    let text = world.gateway.handle().metrics_text();
+    assert!(text.contains("tenure_would_end_total{app=\"app\",reason=\"max_concurrent\"} 3"), "{text}");
+}
