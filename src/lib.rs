@@ -61,6 +61,7 @@
 //! * No `Debug` of the core prints a token or a key.
 
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -22,13 +22,15 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
 pub(super) fn in_cookie(section: &mut Section<'_>) -> Option<SourceKind> {
     let name = section.required("name", "name the cookie that holds the token: name = \"access_token\"");
     let jwt = rule(section);
-    Some(SourceKind::JwtCookie { name: name?.read(cookies::cookie_name)?, jwt: jwt? })
+    let name = name.and_then(|name| name.read(cookies::cookie_name));
+    Some(SourceKind::JwtCookie { name: name?, jwt: jwt? })
 }
 
 pub(super) fn in_header(section: &mut Section<'_>) -> Option<SourceKind> {
     let name = section.required("name", "name the header that holds the token: name = \"Authorization\"");
     let jwt = rule(section);
-    Some(SourceKind::JwtHeader { name: name?.header()?, jwt: jwt? })
+    let name = name.and_then(|name| name.header());
+    Some(SourceKind::JwtHeader { name: name?, jwt: jwt? })
 }
 
 fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
@@ -38,13 +40,10 @@ fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
     let algorithms = section.required("algorithms", "name what may sign: algorithms = [\"RS256\"]");
     let names = identity::names(section, claim);
     let keys = keys(section);
-    Some(JwtRule {
-        keys: keys?,
-        issuer: nonempty(&issuer?)?,
-        audience: nonempty(&audience?)?,
-        algorithms: read_algorithms(&algorithms?)?,
-        names: names?,
-    })
+    let text = |value: Option<Value<'_>>| value.and_then(|value| nonempty(&value));
+    let (issuer, audience) = (text(issuer), text(audience));
+    let algorithms = algorithms.and_then(|value| read_algorithms(&value));
+    Some(JwtRule { keys: keys?, issuer: issuer?, audience: audience?, algorithms: algorithms?, names: names? })
 }
 
 fn nonempty(value: &Value<'_>) -> Option<String> {
