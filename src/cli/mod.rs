@@ -46,7 +46,7 @@ enum Command {
 #[derive(Args)]
 struct ConfigArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "config.toml", env = "TENURE_CONFIG")]
+    #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }
 

@@ -42,8 +42,15 @@ fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
     let keys = keys(section);
     let text = |value: Option<Value<'_>>| value.and_then(|value| nonempty(&value));
     let (issuer, audience) = (text(issuer), text(audience));
-    let algorithms = algorithms.and_then(|value| read_algorithms(&value));
-    Some(JwtRule { keys: keys?, issuer: issuer?, audience: audience?, algorithms: algorithms?, names: names? })
+    let one_key = matches!(keys, Some(JwtKeys::Pem(_)));
+    let algorithms = algorithms.and_then(|value| read_algorithms(&value, one_key));
+    Some(JwtRule {
+        keys: keys?,
+        issuer: issuer?,
+        audience: audience?,
+        algorithms: algorithms?,
+        names: names?,
+    })
 }
 
 fn nonempty(value: &Value<'_>) -> Option<String> {
@@ -53,11 +60,15 @@ fn nonempty(value: &Value<'_>) -> Option<String> {
     })
 }
 
-fn read_algorithms(value: &Value<'_>) -> Option<Vec<Algorithm>> {
+/// `one_key` says that a single key verifies: it is of one family, and no other could ever fit.
+fn read_algorithms(value: &Value<'_>, one_key: bool) -> Option<Vec<Algorithm>> {
     if value.is_empty_list() {
         value.fault("names no algorithm", "write algorithms = [\"RS256\"]");
     }
     let read: Vec<_> = value.one_or_more().iter().filter_map(algorithm).collect();
+    if one_key && read.windows(2).any(|pair| pair[0].family() != pair[1].family()) {
+        value.fault("one key cannot serve several families of algorithms", "name those of the key alone");
+    }
     (!read.is_empty()).then_some(read)
 }
 

@@ -183,9 +183,7 @@ fn parse_span(text: &str) -> Result<Span, Wrong> {
         return wrong("is too long", "write \"off\" for no limit, where that is allowed");
     };
     match Span::from_ms(ms) {
-        Span::ZERO => {
-            wrong("is no time at all", ABOVE_ZERO)
-        }
+        Span::ZERO => wrong("is no time at all", ABOVE_ZERO),
         long if long > MAX_SPAN => wrong("is longer than ten years", "write \"off\" where no limit is meant"),
         fine => Ok(fine),
     }
