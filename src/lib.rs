@@ -60,6 +60,8 @@
 //! * A touch happens in `Table::note_request` and `Table::touch`, after a verdict under the same lock.
 //! * No `Debug` of the core prints a token or a key.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -128,7 +128,8 @@ fn sixty_four_tasks_signing_in_never_leave_more_than_the_limit() {
             });
         }
     });
-    let filter = Filter { user: Some("ann".into()), state: Some(StateFilter::Active), ..Filter::default() };
+    let filter =
+        Filter { user: Some(vec!["ann".into()]), state: Some(StateFilter::Active), ..Filter::default() };
     assert_eq!(table.list(&filter, None, 100, AT).items.len(), 3);
 }
 
@@ -314,7 +315,7 @@ fn revoking_by_filter_ends_what_fits_and_spares_the_exceptions() {
     let keep = sign_in(&table, "ann", 1, AT);
     sign_in(&table, "ann", 2, AT);
     sign_in(&table, "bob", 3, AT);
-    let filter = Filter { user: Some("ann".into()), ..Filter::default() };
+    let filter = Filter { user: Some(vec!["ann".into()]), ..Filter::default() };
     let except = [table_id(&table, &keep)];
     let by: Arc<str> = "ops".into();
     assert_eq!(table.revoke(&filter, &except, true, &by, AT).matched, 1);

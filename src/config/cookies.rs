@@ -39,17 +39,25 @@ pub(super) fn read(section: &mut Section<'_>, signs_in: bool) -> Vec<CookieRule>
 /// A cookie's name, or a prefix of names with `*` at its end.
 fn cookie_pattern(text: &str) -> Result<NamePattern, (String, String)> {
     let pattern = NamePattern::parse(text);
-    cookie_name(pattern.stem()).map(|_| pattern)
+    match is_cookie_name(pattern.stem()) {
+        true => Ok(pattern),
+        false => Err(no_cookie_name(text)),
+    }
 }
 
 /// A cookie's name by RFC 6265.
 pub(super) fn cookie_name(text: &str) -> Result<String, (String, String)> {
+    if is_cookie_name(text) { Ok(text.to_owned()) } else { Err(no_cookie_name(text)) }
+}
+
+fn is_cookie_name(text: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&b);
-    if !text.is_empty() && text.len() <= 256 && text.bytes().all(token) {
-        return Ok(text.to_owned());
-    }
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(token)
+}
+
+fn no_cookie_name(text: &str) -> (String, String) {
     let hint = "letters, digits, \"-\", \"_\" and \".\"; a \"*\" only at the end of a prefix";
-    Err((format!("{text:?} is not a cookie name"), hint.to_owned()))
+    (format!("{text:?} is not a cookie name"), hint.to_owned())
 }
 
 fn overlap(a: &NamePattern, b: &NamePattern) -> bool {

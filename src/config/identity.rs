@@ -101,7 +101,8 @@ fn plain_cookie(value: &Value<'_>, session_cookies: &[CookieRule]) -> Option<Str
 fn userinfo(section: &mut Section<'_>) -> Option<SourceKind> {
     let path = section.required("path", "name the app's path that says who is signed in: path = \"/api/me\"");
     let names = names(section, pointer);
-    Some(SourceKind::UserInfo { path: path?.app_path()?, names: names? })
+    let path = path.and_then(|path| path.app_path());
+    Some(SourceKind::UserInfo { path: path?, names: names? })
 }
 
 /// A JSON pointer, RFC 6901.
@@ -118,7 +119,8 @@ fn login_form(section: &mut Section<'_>) -> Option<LoginForm> {
     let path = section.required("path", "name where the form is posted to: path = \"/login\"");
     let user = section.required("user", "name the form's field: user = \"username\"");
     let success = read_success(section.sub("success"));
-    Some(LoginForm { path: path?.pattern()?, user: read_field(&user?)?, success })
+    let (path, user) = (path.and_then(|path| path.pattern()), user.and_then(|user| read_field(&user)));
+    Some(LoginForm { path: path?, user: user?, success })
 }
 
 fn read_field(value: &Value<'_>) -> Option<String> {

@@ -22,13 +22,15 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
 pub(super) fn in_cookie(section: &mut Section<'_>) -> Option<SourceKind> {
     let name = section.required("name", "name the cookie that holds the token: name = \"access_token\"");
     let jwt = rule(section);
-    Some(SourceKind::JwtCookie { name: name?.read(cookies::cookie_name)?, jwt: jwt? })
+    let name = name.and_then(|name| name.read(cookies::cookie_name));
+    Some(SourceKind::JwtCookie { name: name?, jwt: jwt? })
 }
 
 pub(super) fn in_header(section: &mut Section<'_>) -> Option<SourceKind> {
     let name = section.required("name", "name the header that holds the token: name = \"Authorization\"");
     let jwt = rule(section);
-    Some(SourceKind::JwtHeader { name: name?.header()?, jwt: jwt? })
+    let name = name.and_then(|name| name.header());
+    Some(SourceKind::JwtHeader { name: name?, jwt: jwt? })
 }
 
 fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
@@ -38,11 +40,15 @@ fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
     let algorithms = section.required("algorithms", "name what may sign: algorithms = [\"RS256\"]");
     let names = identity::names(section, claim);
     let keys = keys(section);
+    let text = |value: Option<Value<'_>>| value.and_then(|value| nonempty(&value));
+    let (issuer, audience) = (text(issuer), text(audience));
+    let one_key = matches!(keys, Some(JwtKeys::Pem(_)));
+    let algorithms = algorithms.and_then(|value| read_algorithms(&value, one_key));
     Some(JwtRule {
         keys: keys?,
-        issuer: nonempty(&issuer?)?,
-        audience: nonempty(&audience?)?,
-        algorithms: read_algorithms(&algorithms?)?,
+        issuer: issuer?,
+        audience: audience?,
+        algorithms: algorithms?,
         names: names?,
     })
 }
@@ -54,11 +60,15 @@ fn nonempty(value: &Value<'_>) -> Option<String> {
     })
 }
 
-fn read_algorithms(value: &Value<'_>) -> Option<Vec<Algorithm>> {
+/// `one_key` says that a single key verifies: it is of one family, and no other could ever fit.
+fn read_algorithms(value: &Value<'_>, one_key: bool) -> Option<Vec<Algorithm>> {
     if value.is_empty_list() {
         value.fault("names no algorithm", "write algorithms = [\"RS256\"]");
     }
     let read: Vec<_> = value.one_or_more().iter().filter_map(algorithm).collect();
+    if one_key && read.windows(2).any(|pair| pair[0].family() != pair[1].family()) {
+        value.fault("one key cannot serve several families of algorithms", "name those of the key alone");
+    }
     (!read.is_empty()).then_some(read)
 }
 

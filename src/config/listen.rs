@@ -61,11 +61,11 @@ fn certificate(value: Value<'_>) -> Option<Certificate> {
     section.finish();
     let (cert, key) = (cert?, key?);
     let certificate = Certificate { cert: cert.sink.path(cert.text()?), key: key.sink.path(key.text()?) };
-    let chain = pem(&cert, &certificate.cert, |text| {
+    let chain = pem(&cert, &certificate.cert, "certificate", |text| {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
         chain.ok().filter(|chain| !chain.is_empty())
     });
-    let private = pem(&key, &certificate.key, |text| PrivateKeyDer::from_pem_slice(text).ok());
+    let private = pem(&key, &certificate.key, "private key", |text| PrivateKeyDer::from_pem_slice(text).ok());
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     if let Err(error) = rustls::sign::CertifiedKey::from_der(chain?, private?, &provider) {
         key.fault(
@@ -77,7 +77,7 @@ fn certificate(value: Value<'_>) -> Option<Certificate> {
 }
 
 /// Reads a PEM file; the fault never holds what the file holds.
-fn pem<T>(value: &Value<'_>, path: &Path, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+fn pem<T>(value: &Value<'_>, path: &Path, what: &str, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let text = match read_bounded(path) {
         Ok(text) => zeroize::Zeroizing::new(text),
         Err(error) => {
@@ -89,7 +89,7 @@ fn pem<T>(value: &Value<'_>, path: &Path, read: impl Fn(&[u8]) -> Option<T>) -> 
     };
     let found = read(&text);
     if found.is_none() {
-        let message = format!("{} holds nothing of the kind in PEM form", path.display());
+        let message = format!("{} holds no {what} in PEM form", path.display());
         value.fault(message, "a PEM file starts with \"-----BEGIN\"");
     }
     found

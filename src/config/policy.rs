@@ -29,7 +29,7 @@ pub(super) fn is_setting(key: &str) -> bool {
 /// `[app.policy]`.
 pub(super) fn read_app_layer(mut section: Section<'_>) -> Layer {
     let layer = read_layer(&mut section, None);
-    section.finish_with(|key| belongs_to_app(key, "[app.policy] and [[app.identity]]"));
+    section.finish_with(|key| belongs_to_app(key, "[app.policy] or [[app.identity]]"));
     layer
 }
 

@@ -27,27 +27,40 @@ pub(super) struct Sink<'t> {
     base: &'t Path,
     /// Lines that are no TOML. What was recovered of them is guesswork, so nothing more is said about them.
     broken: Vec<usize>,
+    /// The same for this line and all that follow it.
+    broken_from: usize,
     faults: RefCell<Vec<Fault>>,
 }
 
 impl<'t> Sink<'t> {
     /// A sink that holds the faults of syntax already.
     pub(super) fn new(file: &'t str, text: &'t str, base: &'t Path, errors: &[toml::de::Error]) -> Self {
-        let mut sink = Self { file, text, base, broken: Vec::new(), faults: RefCell::default() };
+        let (broken, broken_from, faults) = (Vec::new(), usize::MAX, RefCell::default());
+        let mut sink = Self { file, text, base, broken, broken_from, faults };
+        let mut open_list = Vec::new();
         for error in errors {
             let line = sink.line(error.span().map_or(0, |span| span.start));
             // One mistake often confuses the parser several times over.
-            if !sink.broken.contains(&line) {
-                sink.broken.push(line);
+            if !sink.is_broken(line) {
                 sink.push(line, "", error.message().to_owned(), syntax_hint(error.message()).to_owned());
             }
+            sink.broken.push(line);
+            if error.message().starts_with(OPEN_LIST) {
+                open_list.push(line);
+            }
+        }
+        // Two such lines mean that a list was never closed: what follows was read as its elements.
+        open_list.dedup();
+        if let [first, _, ..] = open_list[..] {
+            sink.broken_from = first;
+            sink.faults.get_mut().retain(|fault| fault.line <= first);
         }
         sink
     }
 
     pub(super) fn fault(&self, at: &Mark, message: impl Into<String>, hint: impl Into<String>) {
         let line = self.line(at.offset);
-        if !self.broken.contains(&line) {
+        if !self.is_broken(line) {
             self.push(line, &at.key, message.into(), hint.into());
         }
     }
@@ -57,6 +70,10 @@ impl<'t> Sink<'t> {
         if self.broken.is_empty() {
             self.fault(at, message, hint);
         }
+    }
+
+    fn is_broken(&self, line: usize) -> bool {
+        line >= self.broken_from || self.broken.contains(&line)
     }
 
     fn push(&self, line: usize, key: &str, message: String, hint: String) {
@@ -79,8 +96,13 @@ impl<'t> Sink<'t> {
     }
 }
 
+/// What the parser says of everything after a list that is not closed.
+const OPEN_LIST: &str = "missing comma between array elements";
+
 fn syntax_hint(message: &str) -> &'static str {
-    if message.contains("duplicate key") {
+    if message.starts_with(OPEN_LIST) {
+        "a list ends with \"]\", and its elements stand between commas"
+    } else if message.contains("duplicate key") {
         "a key may stand once in its table, and a [table] once in the file: remove or join the second"
     } else if message.contains("header") || message.contains("`]`") {
         "a table starts with [name], an entry of a list of tables with [[name]]"
@@ -133,6 +155,10 @@ impl<'t> Value<'t> {
 
     pub(super) fn is_whole(&self) -> bool {
         self.de.is_integer()
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.de.as_integer().is_some_and(|integer| integer.as_str() == "0")
     }
 
     pub(super) fn is_table(&self) -> bool {
@@ -320,7 +346,7 @@ impl<'t> Section<'t> {
 pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
     let distance = |candidate: &&&str| strsim::damerau_levenshtein(word, candidate);
     match known.iter().min_by_key(distance) {
-        Some(best) if distance(&best) <= 1 + word.len() / 4 => format!("did you mean {best:?}?"),
+        Some(best) if distance(&best) <= 1 + word.len() / 5 => format!("did you mean {best:?}?"),
         _ => format!("known here: {}", known.join(", ")),
     }
 }

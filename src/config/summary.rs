@@ -27,7 +27,7 @@ impl Config {
         let admin = match &self.admin.listen {
             Some(AdminListen::Tcp(address)) => address.to_string(),
             Some(AdminListen::Unix(path)) => format!("unix:{}", path.display()),
-            None => "off".to_owned(),
+            None => return lines,
         };
         lines.push(format!("admin   {admin}, {}", count(self.admin.tokens.len(), "token")));
         lines

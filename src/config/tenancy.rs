@@ -33,8 +33,8 @@ impl Tenancy {
     pub(super) fn user(&self, value: &Value<'_>) -> Option<String> {
         let name = app::name(value, self.case)?;
         let exact = normal_name(value.as_text()?, UserCase::Exact).ok().flatten();
-        if self.mixed && exact.as_ref() != Some(&name) {
-            let message = format!("{name:?} would be another user to the app with user_case = \"exact\"");
+        if let Some(exact) = exact.filter(|exact| self.mixed && *exact != name) {
+            let message = format!("{exact:?} would be another user to the app with user_case = \"exact\"");
             value.fault(message, "use the same user_case for all apps, or write the name in small letters");
         }
         Some(name)

@@ -69,6 +69,10 @@ impl<'t> Value<'t> {
                 self.fault(format!("{text:?} is not a number"), hint);
                 None
             }
+            None if self.is_zero() => {
+                self.fault("0 would let nobody in", "write \"off\" for no limit");
+                None
+            }
             None => self.number().map(Limit::At),
         }
     }
@@ -148,8 +152,13 @@ pub(super) fn parse_pattern(text: &str) -> Result<Pattern, Wrong> {
     Pattern::parse(text).map_err(|message| (message, hint.to_owned()))
 }
 
+const ABOVE_ZERO: &str = "write a duration above zero, or \"off\" where that is allowed";
+
 fn parse_span(text: &str) -> Result<Span, Wrong> {
     let wrong = |message: &str, hint: &str| Err((format!("{text:?} {message}"), hint.to_owned()));
+    if text == "0" {
+        return wrong("is no time at all", ABOVE_ZERO);
+    }
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let hint = format!("write \"{text}s\" for seconds or \"{text}m\" for minutes");
         return Err((format!("{text:?} has no unit"), hint));
@@ -174,9 +183,7 @@ fn parse_span(text: &str) -> Result<Span, Wrong> {
         return wrong("is too long", "write \"off\" for no limit, where that is allowed");
     };
     match Span::from_ms(ms) {
-        Span::ZERO => {
-            wrong("is no time at all", "write a duration above zero, or \"off\" where that is allowed")
-        }
+        Span::ZERO => wrong("is no time at all", ABOVE_ZERO),
         long if long > MAX_SPAN => wrong("is longer than ten years", "write \"off\" where no limit is meant"),
         fine => Ok(fine),
     }

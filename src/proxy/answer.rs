@@ -170,18 +170,8 @@ pub(super) fn status(session: Option<&Session>, now: Moment) -> serde_json::Valu
         "state": state,
         "reason": reason,
         "user": user,
-        "idle_expires_at": live.and_then(|s| rfc3339(s.deadline.idle_at)),
-        "lifetime_expires_at": live.and_then(|s| rfc3339(s.deadline.lifetime_at)),
-        "now": rfc3339(now),
+        "idle_expires_at": live.and_then(|s| s.deadline.idle_at.to_rfc3339()),
+        "lifetime_expires_at": live.and_then(|s| s.deadline.lifetime_at.to_rfc3339()),
+        "now": now.to_rfc3339(),
     })
-}
-
-/// RFC 3339 in UTC with milliseconds; `None` for "never".
-#[must_use]
-pub(super) fn rfc3339(at: Moment) -> Option<String> {
-    if at == Moment::MAX {
-        return None;
-    }
-    let ms = i64::try_from(at.unix_ms()).ok()?;
-    jiff::Timestamp::from_millisecond(ms).ok().map(|t| format!("{t:.3}"))
 }

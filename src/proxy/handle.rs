@@ -219,7 +219,8 @@ impl Proxy {
         let asked =
             Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
         let app = &judged.visit.app;
-        judged.intake = Intake::read(app, &self.shared.table, &asked, Destination::App(judged.visit.place), judged.now);
+        judged.intake =
+            Intake::read(app, &self.shared.table, &asked, Destination::App(judged.visit.place), judged.now);
         judged.visit.carry(&judged.intake);
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {

@@ -60,7 +60,13 @@ struct Found {
 impl Intake {
     /// Reads the request, looks its tokens up and decides. A live session is noted (and touched) in the same step,
     /// unless the request is for the gateway itself: looking at one's session is no activity of it (law 3).
-    pub(super) fn read(app: &AppSite, table: &Table, asked: &Asked<'_>, to: Destination, now: Moment) -> Self {
+    pub(super) fn read(
+        app: &AppSite,
+        table: &Table,
+        asked: &Asked<'_>,
+        to: Destination,
+        now: Moment,
+    ) -> Self {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, &app.config.cookies);
         let found = look_up(app, table, &cookies, now);

@@ -1,30 +1,146 @@
-//! The control thread: serves the admin API and probes on sockets bound at start, and keeps house.
+//! The control thread: serves the admin API and the probes on sockets that were bound at start, and keeps house.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::gateway::Inner;
-use super::listener::BindError;
-use crate::config::Admin;
+use axum::Router;
+
+use super::gateway::{Inner, StartError};
+use super::listener;
+use crate::admin::{self, Admin};
+use crate::config::{self, AdminListen, Config};
 
 /// The sockets of the admin API and the probes.
-pub(super) struct AdminPort {}
+pub(super) struct AdminPort {
+    api: Option<Api>,
+    probes: Option<TcpListener>,
+}
+
+enum Api {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
 
 impl AdminPort {
-    pub(super) fn bind(_admin: &Admin) -> Result<Self, BindError> {
-        Ok(Self {})
+    pub(super) fn bind(settings: &config::Admin) -> Result<Self, StartError> {
+        let api = match &settings.listen {
+            None => None,
+            Some(AdminListen::Tcp(address)) => Some(Api::Tcp(bind_tcp(*address)?)),
+            Some(AdminListen::Unix(path)) => Some(Api::Unix(bind_unix(path)?)),
+        };
+        Ok(Self { api, probes: settings.probes.map(bind_tcp).transpose()? })
     }
+
     pub(super) fn admin_address(&self) -> Option<SocketAddr> {
-        None
+        match &self.api {
+            Some(Api::Tcp(listener)) => listener.local_addr().ok(),
+            Some(Api::Unix(_)) | None => None,
+        }
     }
+
     pub(super) fn probes_address(&self) -> Option<SocketAddr> {
-        None
+        self.probes.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 }
 
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let (_, mut sockets) = listener::bind(address, 1)?;
+    sockets.pop().ok_or_else(|| StartError::System(std::io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// A socket file that a process left behind is taken over; one that somebody listens on is not.
+fn bind_unix(path: &Path) -> Result<UnixListener, StartError> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    let fail = |source| StartError::Socket { path: path.display().to_string(), source };
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    Ok(listener)
+}
+
 /// Starts the control thread.
-pub(super) fn serve_admin(_port: AdminPort, inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn spawn(port: AdminPort, inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(inner.housekeeping()))
+    std::thread::Builder::new().name("control".into()).spawn(move || {
+        runtime.block_on(async {
+            let serving = serve(port, &inner);
+            tokio::join!(serving, Arc::clone(&inner).housekeeping());
+        });
+    })
+}
+
+async fn serve(port: AdminPort, inner: &Arc<Inner>) {
+    let shared = inner.shared();
+    let admin = Admin {
+        table: Arc::clone(&shared.table),
+        clock: shared.clock.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        gateway: Arc::new(Control(Arc::clone(inner))),
+    };
+    let api = async {
+        let router = admin::router(admin.clone());
+        match port.api {
+            Some(Api::Tcp(listener)) => serve_tcp(listener, router, inner).await,
+            Some(Api::Unix(listener)) => match tokio::net::UnixListener::from_std(listener) {
+                Ok(listener) => until_left(inner, axum::serve(listener, router).into_future()).await,
+                Err(error) => tracing::error!(%error, "the admin socket could not be taken over"),
+            },
+            None => {}
+        }
+    };
+    let probes = async {
+        if let Some(listener) = port.probes {
+            serve_tcp(listener, admin::probes(admin.clone()), inner).await;
+        }
+    };
+    tokio::join!(api, probes);
+}
+
+async fn serve_tcp(listener: TcpListener, router: Router, inner: &Arc<Inner>) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => until_left(inner, axum::serve(listener, router).into_future()).await,
+        Err(error) => tracing::error!(%error, "the admin listener could not be taken over"),
+    }
+}
+
+/// Probes answer until the very end of a drain.
+async fn until_left<T>(inner: &Arc<Inner>, serving: impl Future<Output = T>) {
+    tokio::select! {
+        _ = serving => {}
+        () = inner.left() => {}
+    }
+}
+
+/// What the admin API may ask of the gateway.
+struct Control(Arc<Inner>);
+
+impl admin::Gateway for Control {
+    fn config(&self) -> Arc<Config> {
+        self.0.config()
+    }
+
+    fn reload(&self) -> Result<Vec<&'static str>, String> {
+        self.0.reload().map(|reloaded| reloaded.needs_restart).map_err(|faults| faults.to_string())
+    }
+
+    fn drain(&self) {
+        self.0.begin_to_leave();
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    fn in_force(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.0.in_force())
+    }
+
+    fn metrics_text(&self) -> String {
+        self.0.metrics_text()
+    }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::accept::Acceptor;
-use super::admin_port::{AdminPort, serve_admin};
+use super::admin_port::{self, AdminPort};
 use super::cuts::Cuts;
 use super::hub::Hub;
 use super::listener::{self, BindError};
@@ -34,6 +34,15 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A socket file cannot be made.
+    #[error("cannot listen on {path}: {source}")]
+    Socket {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The system gives no thread or socket.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -90,7 +99,7 @@ impl Gateway {
         let port = AdminPort::bind(&config.admin)?;
         let (admin, probes) = (port.admin_address(), port.probes_address());
         let (inner, queues) = Inner::new(config, clock, workers)?;
-        let mut threads = vec![serve_admin(port, Arc::clone(&inner))?];
+        let mut threads = vec![admin_port::spawn(port, Arc::clone(&inner))?];
         let (mut plain, mut secure) = (plain.into_iter(), secure.into_iter());
         for (number, cuts) in queues.into_iter().enumerate() {
             let mut listeners = Vec::new();
@@ -155,8 +164,7 @@ impl Inner {
         let (cuts, queues) = Cuts::new(workers);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
         let table = Arc::new(Table::new(book(&config), hub));
-        let secret =
-            config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
+        let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let keys = verifiers::Keys::default();
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
@@ -267,6 +275,13 @@ impl Inner {
         let patience: Duration = drain.timeout.to_std();
         let _ = tokio::time::timeout(patience, self.idle()).await;
         self.stop.send_replace(true);
+    }
+
+    /// Begins to leave, without waiting for the end of it.
+    pub fn begin_to_leave(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        // The task ends by itself after `drain.delay` and `drain.timeout`.
+        tokio::spawn(async move { inner.leave().await });
     }
 
     /// Waits until the gateway has left.

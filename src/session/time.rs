@@ -47,6 +47,15 @@ impl Moment {
     }
 }
 
+impl Moment {
+    /// RFC 3339 in UTC with milliseconds; `None` for [`Moment::MAX`] and what no calendar holds.
+    #[must_use]
+    pub fn to_rfc3339(self) -> Option<String> {
+        let ms = i64::try_from(self.0).ok()?;
+        jiff::Timestamp::from_millisecond(ms).ok().map(|at| format!("{at:.3}"))
+    }
+}
+
 impl Span {
     /// No time at all.
     pub const ZERO: Self = Self(0);

@@ -18,10 +18,12 @@ use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
 pub struct Filter {
     /// The app's name.
     pub app: Option<String>,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// The user.
-    pub user: Option<String>,
+    /// The tenant, in one of these spellings.
+    pub tenant: Option<Vec<String>>,
+    /// The user, in one of these spellings.
+    pub user: Option<Vec<String>>,
+    /// Cuts everything to this tenant, whatever else is asked.
+    pub only_tenant: Option<String>,
     /// The address.
     pub ip: Option<IpAddr>,
     /// Where the session stands.
@@ -30,6 +32,15 @@ pub struct Filter {
     pub reason: Option<EndReason>,
     /// One of these sessions.
     pub ids: Vec<SessionId>,
+}
+
+impl Filter {
+    /// Whether nothing is asked for (what the caller is cut to aside): such a filter means everyone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let cut = Self { only_tenant: self.only_tenant.clone(), ..Self::default() };
+        *self == cut
+    }
 }
 
 /// `state=` of the API.
@@ -231,8 +242,9 @@ impl Table {
         self.with(cell, now, |s, _| {
             let identity = s.identity.as_deref();
             let fits = filter.app.as_deref().is_none_or(|app| *bound.name(s.app) == *app)
-                && filter.tenant.as_deref().is_none_or(|t| identity.is_some_and(|i| i.tenant == t))
-                && filter.user.as_deref().is_none_or(|u| identity.is_some_and(|i| i.user == u))
+                && filter.only_tenant.as_deref().is_none_or(|t| identity.is_some_and(|i| i.tenant == t))
+                && filter.tenant.as_ref().is_none_or(|t| identity.is_some_and(|i| t.contains(&i.tenant)))
+                && filter.user.as_ref().is_none_or(|u| identity.is_some_and(|i| u.contains(&i.user)))
                 && filter.ip.is_none_or(|ip| s.visitor.ip == ip)
                 && filter.state.is_none_or(|state| state_of(s) == state)
                 && filter.reason.is_none_or(|reason| s.ended().is_some_and(|end| end.reason == reason));

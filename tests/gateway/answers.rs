@@ -1,6 +1,5 @@
 //! What a browser meets when its session has ended: by kind of request, by reason, by place.
 
-
 use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
 use crate::support::browser::{Ask, Mode};
 
@@ -44,7 +43,8 @@ async fn a_script_gets_a_problem_document_that_names_the_reason() {
     let browser = world.signed_in("ann").await;
     world.pass(3600);
     for mode in [Mode::Fetch, Mode::EventSource] {
-        let page = browser.send(Ask::get(mode, "/me").with("cookie", &dead_cookie(&world).await)).await.unwrap();
+        let page =
+            browser.send(Ask::get(mode, "/me").with("cookie", &dead_cookie(&world).await)).await.unwrap();
         assert_eq!(page.status, 401);
         assert_eq!(page.header("content-type"), Some("application/problem+json"));
         assert_eq!(page.header("cache-control"), Some("no-store"));
@@ -99,7 +99,8 @@ async fn the_limit_and_a_revocation_are_told_by_a_page() {
 
 #[tokio::test]
 async fn login_sign_in_and_public_paths_are_never_answered_by_an_end() {
-    let world = World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
+    let world =
+        World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
     let browser = world.signed_in("ann").await;
     let token = browser.cookie("SID").unwrap();
     let cookie = format!("SID={token}");
@@ -126,7 +127,11 @@ async fn without_a_login_page_the_request_goes_on_without_its_cookie() {
     world.pass(3600);
     world.app.forget_requests();
     let page = browser.send(Ask::get(Mode::Navigate, "/page").no_follow()).await.unwrap();
-    assert_eq!((page.status, page.header("location")), (302, Some("/login?next=/page")), "the app's own answer");
+    assert_eq!(
+        (page.status, page.header("location")),
+        (302, Some("/login?next=/page")),
+        "the app's own answer"
+    );
     assert!(!world.app.saw_token(&token));
     assert_eq!(browser.cookie("SID"), None);
 }
@@ -162,7 +167,10 @@ async fn the_way_back_is_kept_and_leads_nowhere_else() {
         );
         let answer = String::from_utf8(browser.raw(raw).await).unwrap();
         let found = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_default();
-        assert!(found == location || found == location.trim_end_matches("%3F"), "{target}: {found}\n{answer}");
+        assert!(
+            found == location || found == location.trim_end_matches("%3F"),
+            "{target}: {found}\n{answer}"
+        );
     }
 }
 
@@ -206,7 +214,8 @@ async fn the_status_never_renews_and_a_touch_does() {
     assert!(world.app.requests().iter().all(|seen| !seen.target.contains(".tenure")), "never upstream");
     let touch = browser.send(Ask::post(Mode::Fetch, "/.tenure/touch", "text/plain", "")).await.unwrap();
     assert_eq!(touch.status, 401);
-    let cross = Ask::post(Mode::Fetch, "/.tenure/touch", "text/plain", "").with("sec-fetch-site", "cross-site");
+    let cross =
+        Ask::post(Mode::Fetch, "/.tenure/touch", "text/plain", "").with("sec-fetch-site", "cross-site");
     assert_eq!(browser.send(cross).await.unwrap().status, 403);
 }
 
@@ -215,7 +224,15 @@ async fn the_reserved_prefix_never_goes_upstream_in_any_spelling() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;
     world.app.forget_requests();
-    for target in ["/.tenure/status", "/%2etenure/x", "/.TENURE/", "/a/../.tenure/x", "/app/.tenure/y", "/.tenure;a=b/z", "/a%2f.tenure%2fx"] {
+    for target in [
+        "/.tenure/status",
+        "/%2etenure/x",
+        "/.TENURE/",
+        "/a/../.tenure/x",
+        "/app/.tenure/y",
+        "/.tenure;a=b/z",
+        "/a%2f.tenure%2fx",
+    ] {
         let raw = format!("GET {target} HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n");
         browser.raw(raw).await;
     }
@@ -228,7 +245,8 @@ async fn an_upload_of_an_ended_session_is_answered_and_not_reset() {
     let browser = world.signed_in("ann").await;
     world.pass(3600);
     let body = vec![b'x'; 100_000];
-    let page = browser.send(Ask::post(Mode::Fetch, "/upload", "application/octet-stream", body)).await.unwrap();
+    let page =
+        browser.send(Ask::post(Mode::Fetch, "/upload", "application/octet-stream", body)).await.unwrap();
     assert_eq!(page.status, 401);
     assert_eq!(world.app.uploaded(), 0);
 }

@@ -4,7 +4,8 @@ use crate::setup::{BY_HEADER, POLICY, World, who};
 
 async fn raw(world: &World, target: &str, headers: &str) -> String {
     let browser = world.browser();
-    let request = format!("GET {target} HTTP/1.1\r\nHost: app.localhost\r\n{headers}Connection: close\r\n\r\n");
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: app.localhost\r\n{headers}Connection: close\r\n\r\n");
     String::from_utf8_lossy(&browser.raw(request).await).into_owned()
 }
 
@@ -97,7 +98,8 @@ async fn tokens_of_different_sessions_never_travel_together() {
 
 #[tokio::test]
 async fn the_path_that_was_judged_is_the_path_that_is_forwarded() {
-    let world = World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
+    let world =
+        World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
     for (sent, forwarded) in [
         ("/a/./b/../c", "/a/c"),
         ("/static/../me", "/me"),
@@ -114,7 +116,8 @@ async fn the_path_that_was_judged_is_the_path_that_is_forwarded() {
 
 #[tokio::test]
 async fn an_ambiguous_path_is_never_public() {
-    let world = World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
+    let world =
+        World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;
     let browser = world.signed_in("ann").await;
     let cookie = format!("Cookie: SID={}\r\nSec-Fetch-Mode: cors\r\n", browser.cookie("SID").unwrap());
     world.pass(3600);

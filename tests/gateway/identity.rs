@@ -102,20 +102,31 @@ async fn the_app_is_asked_who_a_cookie_is_once_for_each_sign_in() {
         who(&browser).await;
     }
     assert_eq!(world.app.requests_to("/api/whoami").len(), 1);
-    assert_eq!(session.requests, world.only_session_of("ann@acme.example").requests - 5, "asking is no request of the user's");
+    assert_eq!(
+        session.requests,
+        world.only_session_of("ann@acme.example").requests - 5,
+        "asking is no request of the user's"
+    );
 }
 
 #[tokio::test]
 async fn a_second_cookie_names_the_user_as_the_app_sets_it_and_not_as_a_request_brings_it() {
     let identity = "[[app.identity]]\nfrom = \"cookie\"\nuser = \"username\"\n";
-    let world = World::with(|s| s.extra_headers = vec![("Set-Cookie".into(), "username=ann%40x; Path=/".into())], "", identity, POLICY).await;
+    let world = World::with(
+        |s| s.extra_headers = vec![("Set-Cookie".into(), "username=ann%40x; Path=/".into())],
+        "",
+        identity,
+        POLICY,
+    )
+    .await;
     let browser = world.browser();
     post_login(&browser, "whoever").await;
     assert_eq!(world.live_of("ann@x").len(), 1);
     let world = World::with(|_| {}, "", identity, POLICY).await;
     let browser = world.browser();
     browser.jar(|_| ());
-    let ask = Ask::form("/login", &[("username", "bob"), ("password", PASSWORD)]).with("cookie", "username=admin");
+    let ask =
+        Ask::form("/login", &[("username", "bob"), ("password", PASSWORD)]).with("cookie", "username=admin");
     browser.send(ask).await.unwrap();
     assert!(world.live_of("admin").is_empty());
 }

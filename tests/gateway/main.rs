@@ -1,6 +1,11 @@
 //! The gateway over real sockets: a fixture app with every bad habit behind it, browsers with true jars before it.
 //! Gateways run in-process on port 0 with a clock that the test moves.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test's helpers may fail as loudly as the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 mod answers;
 mod custody;

@@ -66,7 +66,10 @@ async fn draining_finishes_what_is_in_progress_and_takes_nothing_new() {
     let handle = gateway.handle();
     let draining = tokio::spawn(gateway.drain());
     eventually(PATIENCE, async || !handle.is_ready()).await;
-    assert_eq!(soon("the close", socket.hear_end()).await, Heard::Closed { code: 1012, reason: "restart".into() });
+    assert_eq!(
+        soon("the close", socket.hear_end()).await,
+        Heard::Closed { code: 1012, reason: "restart".into() }
+    );
     eventually(PATIENCE, async || tokio::net::TcpStream::connect(address).await.is_err()).await;
     app.release(1);
     let page = soon("the slow answer", slow).await.unwrap();
@@ -77,7 +80,13 @@ async fn draining_finishes_what_is_in_progress_and_takes_nothing_new() {
 #[tokio::test]
 async fn no_token_is_in_any_log_answer_or_metric() {
     let logs = LogBuffer::global();
-    let world = World::with(|s| s.remember_me = Some("remember".into()), "companions = [\"remember\"]", BY_FORM, POLICY).await;
+    let world = World::with(
+        |s| s.remember_me = Some("remember".into()),
+        "companions = [\"remember\"]",
+        BY_FORM,
+        POLICY,
+    )
+    .await;
     let browser = world.signed_in("ann").await;
     for target in ["/page?SID=abc", "/me", "/.tenure/status", "/nowhere"] {
         browser.fetch(target).await;

@@ -21,7 +21,10 @@ async fn ambiguous_requests_are_refused_and_the_connection_is_closed() {
         ("GET /echo HTTP/1.1\r\n\r\n", "400"),
         ("GET /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("GET http://other.localhost/echo HTTP/1.1\r\nHost: app.localhost\r\n\r\n", "400"),
-        ("POST /echo HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
+        (
+            "POST /echo HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+            "400",
+        ),
         ("POST /echo HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: +1\r\n\r\nx", "400"),
         ("TRACE / HTTP/1.1\r\nHost: app.localhost\r\n\r\n", "405"),
         ("NONSENSE\r\n\r\n", "400"),
@@ -35,8 +38,13 @@ async fn ambiguous_requests_are_refused_and_the_connection_is_closed() {
 #[tokio::test]
 async fn chunked_beside_a_length_is_forwarded_with_one_framing_alone() {
     let world = World::new().await;
-    for fields in ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"] {
-        let request = format!("POST /echo HTTP/1.1\r\nHost: app.localhost\r\n{fields}Connection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    for fields in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+    ] {
+        let request = format!(
+            "POST /echo HTTP/1.1\r\nHost: app.localhost\r\n{fields}Connection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        );
         raw(&world, &request).await;
     }
     for seen in world.app.requests() {
@@ -71,7 +79,8 @@ async fn large_bodies_stream_both_ways() {
     assert_eq!(page.body.len(), 20_000_000);
     assert!(page.body == Bytes::from(pattern(0, 20_000_000)));
     let body = vec![b'x'; 20_000_000];
-    let page = browser.send(Ask::post(Mode::Fetch, "/upload", "application/octet-stream", body)).await.unwrap();
+    let page =
+        browser.send(Ask::post(Mode::Fetch, "/upload", "application/octet-stream", body)).await.unwrap();
     assert_eq!(page.json()["bytes"], 20_000_000);
 }
 
@@ -79,14 +88,19 @@ async fn large_bodies_stream_both_ways() {
 async fn trailers_pass() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;
-    let page = browser.send(Ask::get(Mode::Fetch, "/download?bytes=10&trailers=1").with("te", "trailers")).await.unwrap();
+    let page = browser
+        .send(Ask::get(Mode::Fetch, "/download?bytes=10&trailers=1").with("te", "trailers"))
+        .await
+        .unwrap();
     assert!(page.trailers.is_some(), "{:?}", page.headers);
 }
 
 #[tokio::test]
 async fn head_has_a_length_and_no_body() {
     let world = World::new().await;
-    let answer = raw(&world, "HEAD /static/app.css HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n").await;
+    let answer =
+        raw(&world, "HEAD /static/app.css HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n")
+            .await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.to_lowercase().contains("content-length: 21"), "{answer}");
 }
@@ -174,23 +188,29 @@ async fn an_upstream_that_fails_is_told_apart() {
     assert!(text.contains("tenure_upstream_errors_total{app=\"app\",reason=\"protocol\"}"), "{text}");
     let gone = World::from_text(|_| {}, |_| config_text("http://127.0.0.1:1", "", BY_HEADER, POLICY)).await;
     assert_eq!(gone.browser().fetch("/").await.status, 502);
-    let slow = World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nfirst_byte_timeout = \"1s\"\n").await;
+    let slow =
+        World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nfirst_byte_timeout = \"1s\"\n")
+            .await;
     assert_eq!(slow.browser().fetch("/slow").await.status, 504);
 }
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused() {
-    let world = World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nbody_bytes = \"10KiB\"\n").await;
+    let world =
+        World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nbody_bytes = \"10KiB\"\n").await;
     let browser = world.browser();
     let page = browser.send(Ask::post(Mode::Fetch, "/upload", "text/plain", vec![b'x'; 9000])).await.unwrap();
     assert_eq!(page.status, 200);
-    let page = browser.send(Ask::post(Mode::Fetch, "/upload", "text/plain", vec![b'x'; 20_000])).await.unwrap();
+    let page =
+        browser.send(Ask::post(Mode::Fetch, "/upload", "text/plain", vec![b'x'; 20_000])).await.unwrap();
     assert_eq!(page.status, 413);
 }
 
 #[tokio::test]
 async fn a_head_beyond_the_limit_is_refused() {
-    let world = World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nheader_bytes = \"16KiB\"\n").await;
+    let world =
+        World::with(|s| s.identity_headers = true, "", BY_HEADER, "[limits]\nheader_bytes = \"16KiB\"\n")
+            .await;
     let request = format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nX-Big: {}\r\n\r\n", "x".repeat(40_000));
     let answer = raw(&world, &request).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -198,10 +218,13 @@ async fn a_head_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_host_is_misdirected() {
-    let world = World::with(|s| s.identity_headers = true, "hosts = [\"crm.localhost\"]", BY_HEADER, POLICY).await;
+    let world =
+        World::with(|s| s.identity_headers = true, "hosts = [\"crm.localhost\"]", BY_HEADER, POLICY).await;
     let answer = raw(&world, "GET / HTTP/1.1\r\nHost: other.localhost\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
-    let answer = raw(&world, "GET /static/app.css HTTP/1.1\r\nHost: CRM.localhost:80\r\nConnection: close\r\n\r\n").await;
+    let answer =
+        raw(&world, "GET /static/app.css HTTP/1.1\r\nHost: CRM.localhost:80\r\nConnection: close\r\n\r\n")
+            .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
@@ -212,7 +235,8 @@ async fn only_a_websocket_opens_a_tunnel() {
     let browser = world.signed_in("ann").await;
     let Err(page) = browser.websocket("/ws").await else { panic!("opened") };
     assert_eq!(page.status, 403, "the app's own answer");
-    let request = "GET /echo HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n";
+    let request =
+        "GET /echo HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n";
     let answer = raw(&world, request).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -237,7 +261,10 @@ async fn browsers_come_by_https_and_http2() {
     let world = World::from_text(|s| s.identity_headers = true, text).await;
     let address = world.gateway.https.unwrap();
     for h2 in [false, true] {
-        let browser = Browser::with(address, Options { tls: Some(Tls { root: certificate.root.clone(), h2 }), ..Options::default() });
+        let browser = Browser::with(
+            address,
+            Options { tls: Some(Tls { root: certificate.root.clone(), h2 }), ..Options::default() },
+        );
         sign_in(&browser, "ann").await;
         browser.jar(|_| ());
         assert_eq!(who(&browser).await.as_deref(), Some("ann"), "h2 = {h2}");

@@ -37,7 +37,12 @@ impl World {
     }
 
     /// A gateway whose `[[app]]` holds `app_lines`, followed by `identity`, and whose file ends with `rest`.
-    pub async fn with(habits: impl FnOnce(&mut Switches), app_lines: &str, identity: &str, rest: &str) -> Self {
+    pub async fn with(
+        habits: impl FnOnce(&mut Switches),
+        app_lines: &str,
+        identity: &str,
+        rest: &str,
+    ) -> Self {
         Self::from_text(habits, |upstream| config_text(upstream, app_lines, identity, rest)).await
     }
 
@@ -46,7 +51,8 @@ impl World {
         let app = App::with(habits).await;
         let clock = Clock::manual(START);
         let text = text(&app.url());
-        let config = check_text("test.toml", &text, Path::new(".")).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        let config = check_text("test.toml", &text, Path::new("."))
+            .unwrap_or_else(|faults| panic!("{faults}\n{text}"));
         let gateway = Gateway::start(config, clock.clone()).expect("the gateway starts");
         Self { app, gateway, clock }
     }

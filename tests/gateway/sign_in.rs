@@ -149,7 +149,8 @@ async fn a_slow_answer_brings_no_ended_session_back() {
         let token = browser.cookie("SID").unwrap();
         let tab = browser.new_tab();
         let slow = tokio::spawn(async move { tab.send(Ask::get(Mode::Fetch, "/slow")).await });
-        crate::support::wait::eventually(crate::support::wait::PATIENCE, async || world.app.waiting() == 1).await;
+        crate::support::wait::eventually(crate::support::wait::PATIENCE, async || world.app.waiting() == 1)
+            .await;
         world.revoke("ann").await;
         let page = slow.await.unwrap().unwrap();
         assert_eq!(page.status, 401, "the answer was replaced by that of the end");

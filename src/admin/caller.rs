@@ -1,0 +1,140 @@
+//! Who calls: the bearer token, its scopes, the tenant it is bound to.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
+use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::{Json, RequestExt};
+use serde::de::DeserializeOwned;
+
+use super::Admin;
+use super::problem::Problem;
+use crate::config::AdminToken;
+
+/// The longest bearer token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 512;
+
+/// The operator behind a call.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The token's name.
+    pub name: String,
+    scopes: Vec<String>,
+    /// The one tenant that the token is bound to.
+    pub tenant: Option<String>,
+}
+
+impl Caller {
+    /// Whether the token has `scope`.
+    pub(super) fn has(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|own| own == "*" || own == scope)
+    }
+
+    /// Fails unless the token has `scope`.
+    pub(super) fn needs(&self, scope: &str) -> Result<(), Problem> {
+        if self.has(scope) { Ok(()) } else { Err(Problem::forbidden(scope)) }
+    }
+
+    /// Fails unless the token has `scope` and is bound to no tenant: the act concerns everybody.
+    pub(super) fn needs_everywhere(&self, scope: &str) -> Result<(), Problem> {
+        self.needs(scope)?;
+        match &self.tenant {
+            None => Ok(()),
+            Some(_) => Err(Problem::new(StatusCode::FORBIDDEN, "this token is bound to one tenant")),
+        }
+    }
+
+    /// Whether the token may see what belongs to `tenant`. What belongs to none is seen by unbound tokens alone (R9).
+    pub(super) fn sees(&self, tenant: Option<&str>) -> bool {
+        self.tenant.as_deref().is_none_or(|own| Some(own) == tenant)
+    }
+}
+
+/// Compares the presented token's hash with every configured one, in constant time.
+fn find<'a>(tokens: &'a [AdminToken], presented: &str) -> Option<&'a AdminToken> {
+    if presented.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let hash = digest::digest(&digest::SHA256, presented.as_bytes());
+    let mut found = None;
+    for token in tokens {
+        // SECURITY: every token is compared, whichever fits.
+        if verify_slices_are_equal(&token.hash, hash.as_ref()).is_ok() {
+            found = Some(token);
+        }
+    }
+    found
+}
+
+impl FromRequestParts<Admin> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let config = admin.gateway.config();
+        let field = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let presented = field.and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
+        let Some(token) = presented.and_then(|token| find(&config.admin.tokens, token)) else {
+            admin.metrics.admin_refused();
+            tracing::warn!(target: "audit", act = "admin_refused", path = parts.uri.path(), "no token, or a wrong one");
+            return Err(Problem::unauthorised());
+        };
+        Ok(Self { name: token.name.clone(), scopes: token.scopes.clone(), tenant: token.tenant.clone() })
+    }
+}
+
+/// Query parameters; unknown or malformed ones are a 400 (R18).
+pub(super) struct Parameters<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Admin> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Admin) -> Result<Self, Problem> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(parameters)) => Ok(Self(parameters)),
+            Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
+        }
+    }
+}
+
+/// Path parameters; malformed ones name nothing.
+pub(super) struct Segment(pub String);
+
+impl FromRequestParts<Admin> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let Path(segment) =
+            Path::<String>::from_request_parts(parts, admin).await.map_err(|_| Problem::not_found())?;
+        Ok(Self(segment))
+    }
+}
+
+/// A JSON body; unknown members and wrong types are a 400.
+pub(super) struct Document<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> axum::extract::FromRequest<Admin> for Document<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Admin) -> Result<Self, Problem> {
+        match request.extract::<Json<T>, _>().await {
+            Ok(Json(document)) => Ok(Self(document)),
+            Err(rejection) if rejection.status() == StatusCode::UNPROCESSABLE_ENTITY => {
+                Err(Problem::bad_request(rejection.body_text()))
+            }
+            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
+/// An address of a filter.
+pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
+    text.parse::<IpAddr>()
+        .map(|ip| ip.to_canonical())
+        .map_err(|_| Problem::bad_request(format!("{text:?} is no IP address")))
+}

@@ -1,0 +1,158 @@
+//! Policies: all layers, and what holds for somebody, each field with its source.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::caller::{Caller, Parameters};
+use super::model::{SubjectQuery, spellings};
+use super::problem::Problem;
+use crate::config::Config;
+use crate::session::Span;
+use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Subject};
+
+/// All layers of policy.
+#[utoipa::path(
+    get, path = "/v1/policy", tag = "policy",
+    responses(
+        (status = 200, description = "Base, bounds, apps, tenants, roles and users", body = Value),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `policy.read`", body = Problem),
+    )
+)]
+pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.needs("policy.read")?;
+    let config = admin.gateway.config();
+    let layers = &config.policy;
+    let named = |(name, layer): (&String, &Layer)| (name.clone(), write_layer(layer));
+    let tenants = layers.tenants.iter().filter(|(name, _)| caller.sees(Some(name))).map(named);
+    let users = layers.users.iter().filter(|((tenant, _), _)| caller.sees(Some(tenant))).map(
+        |((tenant, user), layer)| {
+            let mut entry = write_layer(layer);
+            entry["tenant"] = json!(tenant);
+            entry["user"] = json!(user);
+            entry
+        },
+    );
+    let base = layers.base;
+    Ok(Json(json!({
+        "base": {
+            "idle_timeout": span(base.idle_timeout.map_or(Limit::Off, Limit::At)),
+            "force_relogin": span(base.force_relogin.map_or(Limit::Off, Limit::At)),
+            "max_concurrent": base.max_concurrent,
+            "on_limit": base.on_limit.as_str(),
+        },
+        "bounds": {
+            "idle_timeout": range(&layers.bounds.idle_timeout, |s| json!(s.to_string())),
+            "force_relogin": range(&layers.bounds.force_relogin, |s| json!(s.to_string())),
+            "max_concurrent": range(&layers.bounds.max_concurrent, |n| json!(n)),
+        },
+        "apps": layers.apps.iter().map(named).collect::<Map<_, _>>(),
+        "tenants": tenants.collect::<Map<_, _>>(),
+        "roles": layers.roles.iter().map(named).collect::<Map<_, _>>(),
+        "users": users.collect::<Vec<_>>(),
+    })))
+}
+
+/// What holds for an app, a tenant, a user, a role; each field with the layer it comes from.
+#[utoipa::path(
+    get, path = "/v1/policy/effective", params(SubjectQuery), tag = "policy",
+    responses(
+        (status = 200, description = "Each field with its value and source", body = Value),
+        (status = 400, description = "An unknown parameter, or no app where there are several", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `policy.read`", body = Problem),
+        (status = 404, description = "No such app, or another tenant", body = Problem),
+    )
+)]
+pub(super) async fn effective(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Parameters(query): Parameters<SubjectQuery>,
+) -> Result<Json<Value>, Problem> {
+    caller.needs("policy.read")?;
+    let config = admin.gateway.config();
+    let app = match &query.app {
+        Some(name) => config.apps.iter().find(|app| app.name == *name).ok_or_else(Problem::not_found)?,
+        None => match config.apps.as_slice() {
+            [only] => only,
+            _ => return Err(Problem::bad_request("there are several apps: name one with app=")),
+        },
+    };
+    let tenant = match &query.tenant {
+        Some(tenant) => spellings(tenant)?.swap_remove(0),
+        None => caller.tenant.clone().unwrap_or_else(|| app.tenant.clone()),
+    };
+    if !caller.sees(Some(&tenant)) {
+        return Err(Problem::not_found());
+    }
+    let user = query.user.as_deref().map(spellings).transpose()?.map(|mut names| names.swap_remove(0));
+    let roles = roles(&config, &tenant, user.as_deref(), query.role.as_deref());
+    let subject = Subject { app: &app.name, tenant: Some(&tenant), user: user.as_deref(), roles: &roles };
+    let mut document = explained(&config.policy.explain(&subject));
+    document["subject"] = json!({ "app": app.name, "tenant": tenant, "user": user, "roles": roles });
+    Ok(Json(document))
+}
+
+/// The roles that the operator gave the user, and the one to assume.
+fn roles(config: &Config, tenant: &str, user: Option<&str>, assumed: Option<&str>) -> Vec<String> {
+    let given = config
+        .roles
+        .iter()
+        .filter(|(_, role)| role.users.iter().any(|(t, u)| t == tenant && Some(u.as_str()) == user));
+    let mut roles: Vec<String> = given.map(|(name, _)| name.clone()).collect();
+    roles.extend(assumed.map(str::to_owned));
+    roles.sort();
+    roles.dedup();
+    roles
+}
+
+fn explained(found: &Explained) -> Value {
+    json!({
+        "idle_timeout": sourced(&found.idle_timeout, |v| span(*v)),
+        "force_relogin": sourced(&found.force_relogin, |v| span(*v)),
+        "max_concurrent": sourced(&found.max_concurrent, |v| json!(v.into_option())),
+        "on_limit": sourced(&found.on_limit, |v| json!(v.as_str())),
+    })
+}
+
+fn sourced<T>(found: &Sourced<T>, write: impl Fn(&T) -> Value) -> Value {
+    let (source, name) = match &found.source {
+        Source::Base => ("policy", None),
+        Source::App(name) => ("app", Some(name)),
+        Source::Tenant(name) => ("tenant", Some(name)),
+        Source::Role(name) => ("role", Some(name)),
+        Source::User(name) => ("user", Some(name)),
+        Source::Bound => ("bound", None),
+    };
+    json!({ "value": write(&found.value), "source": source, "name": name })
+}
+
+/// A span as the configuration writes it; `null` is off.
+fn span(limit: Limit<Span>) -> Value {
+    json!(limit.into_option().map(|span| span.to_string()))
+}
+
+fn write_layer(layer: &Layer) -> Value {
+    let mut entry = Map::new();
+    // `"off"` and not `null`: here a missing field means that the layer says nothing.
+    let off = |value: Value| if value.is_null() { json!("off") } else { value };
+    if let Some(limit) = layer.idle_timeout {
+        entry.insert("idle_timeout".into(), off(span(limit)));
+    }
+    if let Some(limit) = layer.force_relogin {
+        entry.insert("force_relogin".into(), off(span(limit)));
+    }
+    if let Some(limit) = layer.max_concurrent {
+        entry.insert("max_concurrent".into(), off(json!(limit.into_option())));
+    }
+    if let Some(on_limit) = layer.on_limit {
+        entry.insert("on_limit".into(), json!(on_limit.as_str()));
+    }
+    Value::Object(entry)
+}
+
+fn range<T: Copy>(range: &Range<T>, write: impl Fn(T) -> Value) -> Value {
+    json!({ "min": range.min.map(&write), "max": range.max.map(&write) })
+}

@@ -1,0 +1,212 @@
+//! Sessions: listing, looking at one, ending one or many.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::Admin;
+use super::caller::{Caller, Document, Parameters, Segment};
+use super::model::{
+    FilterText, RevokeRequest, Revoked, SessionDocument, SessionList, SessionQuery, UserScope, filter, limit,
+    session_id, spellings,
+};
+use super::problem::Problem;
+use crate::session::{EndReason, Moment, SessionId};
+use crate::store::{Cursor, Filter, RevokeOutcome, SessionRef};
+use crate::telemetry::audit;
+
+/// Lists sessions, oldest first.
+#[utoipa::path(
+    get, path = "/v1/sessions", params(SessionQuery), tag = "sessions",
+    responses(
+        (status = 200, description = "A page of sessions", body = SessionList),
+        (status = 400, description = "An unknown or malformed parameter", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `sessions.read`", body = Problem),
+    )
+)]
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Parameters(query): Parameters<SessionQuery>,
+) -> Result<Json<SessionList>, Problem> {
+    caller.needs("sessions.read")?;
+    let filter = filter(
+        &FilterText {
+            app: query.app.as_deref(),
+            tenant: query.tenant.as_deref(),
+            user: query.user.as_deref(),
+            ip: query.ip.as_deref(),
+            state: query.state.as_deref(),
+            reason: query.reason.as_deref(),
+        },
+        &caller,
+    )?;
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let page = admin.table.list(&filter, after, limit(query.limit)?, admin.clock.now());
+    let items = page.items.into_iter().map(|view| SessionDocument::new(view, &caller)).collect();
+    Ok(Json(SessionList { items, next: page.next.map(write_cursor) }))
+}
+
+/// One session.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    responses(
+        (status = 200, description = "The session", body = SessionDocument),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `sessions.read`", body = Problem),
+        (status = 404, description = "Unknown, or of another tenant", body = Problem),
+    )
+)]
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<SessionDocument>, Problem> {
+    caller.needs("sessions.read")?;
+    let session = find(&admin, &caller, &id)?;
+    Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
+}
+
+/// Ends one session. In force on every connection when the call returns; ending it again changes nothing.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
+    responses(
+        (status = 200, description = "The session, ended", body = SessionDocument),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
+        (status = 404, description = "Unknown, or of another tenant", body = Problem),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+    )
+)]
+pub(super) async fn end(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<SessionDocument>, Problem> {
+    caller.needs("sessions.revoke")?;
+    let session = find(&admin, &caller, &id)?;
+    let by: Arc<str> = caller.name.as_str().into();
+    admin.table.end(&session, EndReason::Revoked, Some(by), admin.clock.now());
+    in_force(&admin).await?;
+    Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
+}
+
+/// Ends every session that fits. An empty filter needs `everyone`.
+#[utoipa::path(
+    post, path = "/v1/sessions/revoke", request_body = RevokeRequest, tag = "sessions",
+    responses(
+        (status = 200, description = "What was matched and ended", body = Revoked),
+        (status = 400, description = "An empty filter without `everyone`, or an unknown member", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 415, description = "The body is no JSON", body = Problem),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+    )
+)]
+pub(super) async fn revoke(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Document(request): Document<RevokeRequest>,
+) -> Result<Json<Revoked>, Problem> {
+    caller.needs("sessions.revoke")?;
+    let mut filter = filter(
+        &FilterText {
+            app: request.app.as_deref(),
+            tenant: request.tenant.as_deref(),
+            user: request.user.as_deref(),
+            ip: request.ip.as_deref(),
+            state: request.state.as_deref(),
+            reason: None,
+        },
+        &caller,
+    )?;
+    filter.ids = request.id.as_deref().map(session_id).transpose()?.into_iter().collect();
+    if filter.is_empty() && !request.everyone {
+        return Err(Problem::bad_request("an empty filter means everyone: say \"everyone\": true"));
+    }
+    let except = request.except.iter().map(|id| session_id(id)).collect::<Result<Vec<SessionId>, _>>()?;
+    revoke_filter(&admin, &caller, &filter, &except, request.dry_run).await.map(Json)
+}
+
+/// Ends every session of a user.
+#[utoipa::path(
+    delete, path = "/v1/users/{user}/sessions", params(("user" = String, Path), UserScope), tag = "users",
+    responses(
+        (status = 200, description = "What was matched and ended", body = Revoked),
+        (status = 400, description = "An unknown parameter", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+    )
+)]
+pub(super) async fn end_of_user(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segment(user): Segment,
+    Parameters(scope): Parameters<UserScope>,
+) -> Result<Json<Revoked>, Problem> {
+    caller.needs("sessions.revoke")?;
+    let filter = Filter {
+        app: scope.app,
+        tenant: scope.tenant.as_deref().map(spellings).transpose()?,
+        user: Some(spellings(&user)?),
+        only_tenant: caller.tenant.clone(),
+        ..Filter::default()
+    };
+    revoke_filter(&admin, &caller, &filter, &[], false).await.map(Json)
+}
+
+async fn revoke_filter(
+    admin: &Admin,
+    caller: &Caller,
+    filter: &Filter,
+    except: &[SessionId],
+    dry_run: bool,
+) -> Result<Revoked, Problem> {
+    let by: Arc<str> = caller.name.as_str().into();
+    let RevokeOutcome { matched, ended } =
+        admin.table.revoke(filter, except, dry_run, &by, admin.clock.now());
+    let detail = format!("matched={matched} ended={} dry_run={dry_run}", ended.len());
+    audit::administered(&caller.name, "revoke", &detail);
+    if !ended.is_empty() {
+        in_force(admin).await?;
+    }
+    Ok(Revoked { matched, ended: ended.len() })
+}
+
+async fn in_force(admin: &Admin) -> Result<(), Problem> {
+    if admin.gateway.in_force().await { Ok(()) } else { Err(Problem::in_force_locally()) }
+}
+
+/// The session with this id, if the caller may know of it (R18).
+fn find(admin: &Admin, caller: &Caller, id: &str) -> Result<SessionRef, Problem> {
+    let id: SessionId = id.parse().map_err(|_| Problem::not_found())?;
+    let session = admin.table.by_id(id).ok_or_else(Problem::not_found)?;
+    let now = admin.clock.now();
+    let tenant = admin.table.inspect(&session, now, |s| s.identity.as_deref().map(|i| i.tenant.clone()));
+    if caller.sees(tenant.as_deref()) { Ok(session) } else { Err(Problem::not_found()) }
+}
+
+/// Opaque to callers: the place behind which the next page begins.
+fn write_cursor(cursor: Cursor) -> String {
+    let mut bytes = cursor.created_at.unix_ms().to_be_bytes().to_vec();
+    bytes.extend(cursor.id.as_u128().to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_cursor(text: &str) -> Result<Cursor, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; 24]>::try_from(bytes).ok());
+    let Some(bytes) = bytes else { return Err(Problem::bad_request("this is no cursor of ours")) };
+    let (mut at, mut id) = ([0; 8], [0; 16]);
+    at.copy_from_slice(&bytes[..8]);
+    id.copy_from_slice(&bytes[8..]);
+    Ok(Cursor {
+        created_at: Moment::from_unix_ms(u64::from_be_bytes(at)),
+        id: SessionId::from_u128(u128::from_be_bytes(id)),
+    })
+}
