@@ -42,7 +42,7 @@ impl Proxy {
             Ok(upload) => upload,
             Err((status, detail)) => {
                 access.finish(status, "bad_sign_in");
-                return answer::problem(status, "Sign-in refused", &[("detail", Some(detail))]);
+                return answer::problem(status, "Sign-in refused", &[("detail", Some(&detail))]);
             }
         };
         if let Err(fault) = rewrite(&mut judged) {
@@ -154,7 +154,7 @@ impl Proxy {
         judged: &mut Judged,
         body: Incoming,
         state: &UploadState,
-    ) -> Result<Upload, (StatusCode, &'static str)> {
+    ) -> Result<Upload, (StatusCode, String)> {
         use http_body::Body as _;
         let form = form_of(&judged.visit);
         let Some((index, field)) = form else {
@@ -169,16 +169,14 @@ impl Proxy {
         };
         let collected = Limited::new(body, MAX_SIGN_IN_BODY).collect().await;
         let bytes = collected
-            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large"))?
+            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large".to_owned()))?
             .to_bytes();
-        let head = &judged.parts.headers;
-        let (kind, encoding) =
-            (head.get(http::header::CONTENT_TYPE), head.get(http::header::CONTENT_ENCODING));
-        let user = login_form::user_of(kind, encoding, judged.visit.query.as_deref(), &bytes, &field)
-            .map_err(|fault| (fault.status(), fault.detail()))?;
+        let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
+        let user = login_form::user_of(head, query, &bytes, &field);
+        let user = user.map_err(|fault| (fault.status(), fault.to_string()))?;
         if let Some(user) = user {
             crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
-                .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long"))?;
+                .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long".to_owned()))?;
             judged.visit.form_user = Some((index, user));
         }
         // The body goes on with a length of its own, whatever framing it came in.
