@@ -1,4 +1,10 @@
 //! The commands that need no running gateway, as a shell sees them: exit code, stdout, stderr.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 use std::fs;
 use std::process::{Command, Output};

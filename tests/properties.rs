@@ -1,4 +1,10 @@
 //! The laws of DESIGN section 2 as properties of the pure core. Regressions are kept beside this file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 use std::num::NonZeroU32;
 

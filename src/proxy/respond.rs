@@ -69,7 +69,8 @@ impl Proxy {
             }
             Err(error) => {
                 visit.app.metrics.upstream_error(error.label());
-                tracing::warn!(app = %visit.app.config.name, reason = error.label(), error = %chain(&error), "no answer from the upstream");
+                let app = &visit.app.config.name;
+                tracing::warn!(%app, reason = error.label(), error = %chain(&error), "no answer from the upstream");
                 access.finish(error.status(), error.label());
                 answer::problem(error.status(), title(&error), &[])
             }

@@ -303,7 +303,8 @@ mod tests {
         assert!(!set.deletes);
         assert_eq!(
             deletion(&set.name, &set.attributes),
-            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; HttpOnly; SameSite=Strict"
+            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; \
+             HttpOnly; SameSite=Strict"
         );
     }
 
