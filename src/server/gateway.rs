@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -74,7 +74,7 @@ pub struct Inner {
     shared: Arc<Shared>,
     config: ArcSwap<Config>,
     /// The file that a reload reads.
-    file: ArcSwapOption<PathBuf>,
+    file: watch::Sender<Option<PathBuf>>,
     secret: [u8; 32],
     made_with: MadeWith,
     cuts: Cuts,
@@ -173,7 +173,7 @@ impl Inner {
         let inner = Arc::new(Self {
             shared: Arc::new(shared),
             config: ArcSwap::from_pointee(config),
-            file: ArcSwapOption::empty(),
+            file: watch::channel(None).0,
             secret,
             made_with,
             cuts,
@@ -209,9 +209,9 @@ impl Inner {
         self.config.load_full()
     }
 
-    /// From now on the file at `path` is what a reload reads.
+    /// From now on the file at `path` is what a reload reads, and it is read whenever its content changes.
     pub fn reload_from(&self, path: PathBuf) {
-        self.file.store(Some(Arc::new(path)));
+        self.file.send_replace(Some(path));
     }
 
     /// Reads the file again. Faults change nothing; no connection is cut but those of sessions that end by it.
@@ -220,7 +220,9 @@ impl Inner {
     /// The faults of the file.
     pub fn reload(&self) -> Result<Reloaded, config::Faults> {
         let _one_at_a_time = self.reloading.lock();
-        let Some(path) = self.file.load_full() else { return Ok(Reloaded { needs_restart: Vec::new() }) };
+        let Some(path) = self.file.borrow().clone() else {
+            return Ok(Reloaded { needs_restart: Vec::new() });
+        };
         let loaded = config::load(&path);
         self.shared.metrics.reloaded(loaded.is_ok());
         match loaded {
@@ -308,12 +310,14 @@ impl Inner {
         let sweeping = control::sweep(Arc::clone(&self.shared.table), self.shared.clock.clone());
         let fetching = self.keys.fetch();
         let watching = async {
-            let Some(path) = self.file.load_full() else { return std::future::pending().await };
+            let mut file = self.file.subscribe();
+            let named = file.wait_for(Option::is_some).await.ok().and_then(|path| path.clone());
+            let Some(path) = named else { return std::future::pending().await };
             let reload = async || {
                 let inner = Arc::clone(&self);
                 let _told_in_the_log = tokio::task::spawn_blocking(move || inner.reload()).await;
             };
-            control::watch((*path).clone(), reload).await;
+            control::watch(path, reload).await;
         };
         tokio::select! {
             () = sweeping => {}
