@@ -1,6 +1,7 @@
 //! From a forwarded request to the browser's answer: sending, learning, streaming.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE, UPGRADE};
 use http::response::Parts;
@@ -21,7 +22,7 @@ use super::sources::{self, Heard, Said};
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
 use super::{answer, userinfo};
-use crate::session::activity::Kind;
+use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::deletion;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::SourceKind;
@@ -166,6 +167,7 @@ impl Proxy {
                 incoming: body,
                 limit: judged.site.body_bytes,
                 state: state.clone(),
+                progress: self.hold_idle(judged),
             });
         };
         let collected = Limited::new(body, MAX_SIGN_IN_BODY).collect().await;
@@ -184,6 +186,21 @@ impl Proxy {
         judged.parts.headers.remove(http::header::TRANSFER_ENCODING);
         judged.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         Ok(Upload::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// An upload that began as its user's activity goes on being it, within bounds (R20).
+    fn hold_idle(&self, judged: &Judged) -> Option<Box<dyn FnMut(u64)>> {
+        let Action::Forward { touch: true, .. } = judged.intake.action else { return None };
+        let (session, _) = judged.visit.carried()?;
+        let idle = self.shared.table.inspect(&session, judged.now, |s| s.policy.idle_timeout)?;
+        let mut hold = UploadHold::new(judged.now, idle);
+        let shared = Arc::clone(&self.shared);
+        Some(Box::new(move |bytes| {
+            let now = shared.clock.now();
+            if hold.progressed(bytes, now) {
+                shared.table.touch(&session, now);
+            }
+        }))
     }
 
     async fn respond(

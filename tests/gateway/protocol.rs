@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::setup::{BY_HEADER, POLICY, World, config_text, sign_in, who};
 use crate::support::app::{BadHeader, CloseAfter, pattern};
 use crate::support::browser::{Ask, Browser, Mode, Options, Tls};
