@@ -38,7 +38,7 @@ pub fn config(bytes: &[u8]) {
             let lines = text.lines().count().max(1);
             for fault in faults.as_slice() {
                 assert!(
-                    fault.line <= lines && !fault.message.is_empty() && !fault.hint.is_empty(),
+                    fault.line <= lines + 1 && !fault.message.is_empty() && !fault.hint.is_empty(),
                     "{fault:?}"
                 );
             }
