@@ -12,7 +12,6 @@ mod frames;
 mod handle;
 mod headers;
 mod intake;
-pub mod jwks;
 pub mod jwt;
 mod learn;
 mod login_form;
