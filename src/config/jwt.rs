@@ -6,6 +6,7 @@ use jsonwebtoken::Algorithm;
 use super::raw::{Section, Value};
 use super::{cookies, identity};
 use crate::session::identity::{JwtKeys, JwtRule, SourceKind};
+use crate::session::keys::KeySet;
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("RS256", Algorithm::RS256),
@@ -146,7 +147,7 @@ fn public_key(value: &Value<'_>) -> Option<String> {
         value.fault("is a private key", hint);
         return None;
     }
-    if !pem.contains("-----BEGIN") || !pem.contains("PUBLIC KEY-----") {
+    if KeySet::from_pem(&pem).is_err() {
         value.fault("is not a public key in PEM form", hint);
         return None;
     }

@@ -12,7 +12,6 @@ pub mod frames;
 mod handle;
 mod headers;
 mod intake;
-pub mod jwks;
 pub mod jwt;
 mod learn;
 pub mod login_form;

@@ -8,19 +8,8 @@ use super::site::AppSite;
 use super::visit::Visit;
 use crate::session::Moment;
 use crate::session::identity::{
-    Identity, LoginForm, Names, SetsCookie, SourceKind, SourceRule, normal_name, split_roles,
+    Identity, LoginForm, Names, Raw, SetsCookie, SourceKind, SourceRule, normal_name, split_roles,
 };
-
-/// User, tenant and roles as a source wrote them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Raw {
-    /// The user; empty for nobody.
-    pub user: String,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// The roles.
-    pub roles: Vec<String>,
-}
 
 /// What one source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +137,7 @@ fn bearer(text: &str) -> &str {
 fn verify(app: &AppSite, index: usize, token: &str, now: Moment) -> Said {
     let Some(Some(verifier)) = app.verifiers.get(index) else { return Said::Failed };
     match verifier.verify(token, now) {
-        Ok(claims) => Said::User(Raw { user: claims.user, tenant: claims.tenant, roles: claims.roles }),
+        Ok(claims) => Said::User(claims),
         Err(fault) => {
             tracing::debug!(app = %app.config.name, fault = fault.label(), "a token was not accepted");
             Said::Failed

@@ -14,6 +14,7 @@ use super::accept::Acceptor;
 use super::admin_port::{self, AdminPort};
 use super::cuts::Cuts;
 use super::hub::Hub;
+use super::jwks::Fetcher;
 use super::listener::{self, BindError};
 use super::settings::{book, needs_restart};
 use super::tls::{self, TlsError};
@@ -166,7 +167,8 @@ impl Inner {
         let table = Arc::new(Table::new(book(&config), hub));
         let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
-        let keys = verifiers::Keys::default();
+        let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
+        let keys = verifiers::Keys::new(fetcher);
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
         let shared =
             Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
@@ -245,6 +247,7 @@ impl Inner {
             keys.verifier(kind)
         });
         site.store(Arc::new(new));
+        self.keys.keep(&config);
         self.config.store(Arc::new(config));
         for key in &needs_restart {
             tracing::warn!(key, "this change needs a restart");
@@ -308,7 +311,7 @@ impl Inner {
     /// What the control thread does besides serving the admin API.
     pub(super) async fn housekeeping(self: Arc<Self>) {
         let sweeping = control::sweep(Arc::clone(&self.shared.table), self.shared.clock.clone());
-        let fetching = self.keys.fetch();
+        let fetching = self.keys.fetch(&self.shared.clock);
         let watching = async {
             let mut file = self.file.subscribe();
             let named = file.wait_for(Option::is_some).await.ok().and_then(|path| path.clone());
