@@ -15,10 +15,10 @@ use tenure::session::profile::{CookieKind, CookieRule, Extract, NamePattern};
 use tenure::session::return_to::{from_referer, is_safe, login_location};
 
 /// A fuzz target: its name, which is that of its corpus too, and its body.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
+pub(crate) const TARGETS: &[Target] = &[
     ("config", config),
     ("cookie_header", cookie_header),
     ("device", device),
@@ -30,7 +30,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// A text is a configuration, or every fault names a place and a remedy.
-pub fn config(bytes: &[u8]) {
+pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match check_text("fuzz.toml", text, Path::new("/nonexistent")) {
         Ok(config) => assert!(!config.summary().is_empty()),
@@ -57,7 +57,7 @@ fn rules() -> Vec<CookieRule> {
 }
 
 /// Law 6: what was stripped is found by nobody, and what is forwarded is read again as the same.
-pub fn cookie_header(bytes: &[u8]) {
+pub(crate) fn cookie_header(bytes: &[u8]) {
     let rules = rules();
     let fields = || bytes.split(|byte| *byte == b'\n');
     let parsed = RequestCookies::parse(fields(), &rules);
@@ -76,7 +76,7 @@ pub fn cookie_header(bytes: &[u8]) {
 }
 
 /// A cookie's deletion is a `Set-Cookie` that deletes the same cookie.
-pub fn set_cookie(bytes: &[u8]) {
+pub(crate) fn set_cookie(bytes: &[u8]) {
     let now = Moment::from_unix_ms(1_750_000_000_000);
     let Some(set) = read_set_cookie(bytes, "/app/login", now) else { return };
     let field = deletion(&set.name, &set.attributes);
@@ -88,7 +88,7 @@ pub fn set_cookie(bytes: &[u8]) {
 }
 
 /// What was normalised is in normal form, and no session id is left in it.
-pub fn path(bytes: &[u8]) {
+pub(crate) fn path(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (raw, query) = text.split_once('?').unwrap_or((text, ""));
     let names = ["jsessionid"];
@@ -103,7 +103,7 @@ pub fn path(bytes: &[u8]) {
 }
 
 /// A way back never leaves the origin, as a browser reads it (WHATWG URL: tab and newline fall away, `\` is `/`).
-pub fn return_to(bytes: &[u8]) {
+pub(crate) fn return_to(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let back = from_referer(text, "app.example").unwrap_or_else(|| text.to_owned());
     if is_safe(&back) {
@@ -122,7 +122,7 @@ pub fn return_to(bytes: &[u8]) {
 
 /// The first line is the content type, the second the query, the rest the body: no panic, and no control characters in a
 /// name.
-pub fn sign_in_form(bytes: &[u8]) {
+pub(crate) fn sign_in_form(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
     let (kind, query, body) =
         (parts.next().unwrap_or_default(), parts.next(), parts.next().unwrap_or_default());
@@ -139,7 +139,7 @@ pub fn sign_in_form(bytes: &[u8]) {
 }
 
 /// However frames are cut into pieces, the tracker ends at the same place.
-pub fn frames(bytes: &[u8]) {
+pub(crate) fn frames(bytes: &[u8]) {
     let (mut whole, mut pieces) = (FrameTracker::default(), FrameTracker::default());
     let frames = whole.follow(bytes);
     let by_bytes: usize = bytes.iter().map(|byte| pieces.follow(std::slice::from_ref(byte))).sum();
@@ -149,6 +149,6 @@ pub fn frames(bytes: &[u8]) {
 }
 
 /// Any `User-Agent` is read.
-pub fn device(bytes: &[u8]) {
+pub(crate) fn device(bytes: &[u8]) {
     let _ = Device::read(&String::from_utf8_lossy(bytes));
 }

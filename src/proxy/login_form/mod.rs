@@ -2,7 +2,7 @@
 //!
 //! Apps differ in how they read a form, and whoever signs in chooses the bytes. So what two apps could read in two
 //! ways is refused before the app sees it: the name must be the one that the app will read, or there is no sign-in.
-//! Fields are found in any spelling under which some app would find them ([`same_field`]).
+//! Fields are found in any spelling under which some app would find them (`same_field`).
 
 mod json;
 mod multipart;
