@@ -110,11 +110,14 @@ pub(super) async fn send(
     };
     let (true, Some(again)) = (lease.reused, again) else { return Err(error) };
     drop(lease);
-    let mut lease = pool.lease(true).await?;
-    match attempt(&mut lease, again, state, first_byte, &check).await {
-        Ok(response) => Ok((response, lease)),
-        Err((error, _)) => Err(error),
-    }
+    let retry = async {
+        let mut lease = pool.lease(true).await?;
+        match attempt(&mut lease, again, state, first_byte, &check).await {
+            Ok(response) => Ok((response, lease)),
+            Err((error, _)) => Err(error),
+        }
+    };
+    Box::pin(retry).await
 }
 
 /// A copy for the retry, made only where one may be needed and is allowed.

@@ -122,7 +122,7 @@ impl Pool {
     pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
         let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => self.wait_for_permit().await?,
+            Err(_) => Box::pin(self.wait_for_permit()).await?,
         };
         if !fresh {
             while let Some(idle) = self.take_idle() {
@@ -131,7 +131,7 @@ impl Pool {
                 }
             }
         }
-        let sender = self.connect().await?;
+        let sender = Box::pin(self.connect()).await?;
         let lease = Lease {
             sender: Some(sender),
             born: Stopwatch::start(),

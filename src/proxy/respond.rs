@@ -22,19 +22,19 @@ use super::sources::{self, Heard, Said};
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
 use super::{answer, userinfo};
+use crate::session::EndReason;
 use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::deletion;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::SourceKind;
 use crate::session::record::{Session, State};
-use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
 
 impl Proxy {
     /// Forwards the request for its session, if it has one.
     pub(super) async fn forward(
         self: Rc<Self>,
-        mut judged: Judged,
+        mut judged: Box<Judged>,
         body: Incoming,
         mut access: AccessGuard,
     ) -> Response<Body> {
@@ -54,7 +54,7 @@ impl Proxy {
                 &[("detail", Some(&fault.to_string()))],
             );
         }
-        let Judged { mut parts, visit, intake, websocket, site, connection, .. } = judged;
+        let Judged { mut parts, visit, intake, websocket, site, connection, .. } = *judged;
         access.session(visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let browser = browser.map(|upgrade| (upgrade, connection));
@@ -145,7 +145,7 @@ impl Proxy {
             }
             // A silent end (the app signed the user out meanwhile): the browser asks again, now without a session.
             _ if navigates && matches!(visit.method, Method::GET | Method::HEAD) => {
-                answer::redirect(&visit.target)
+                answer::redirect(&visit.target())
             }
             _ => answer::problem(StatusCode::UNAUTHORIZED, "Session ended", &[]),
         }
@@ -171,7 +171,7 @@ impl Proxy {
                 progress: self.hold_idle(judged),
             });
         };
-        let collected = Limited::new(body, MAX_SIGN_IN_BODY).collect().await;
+        let collected = Box::pin(Limited::new(body, MAX_SIGN_IN_BODY).collect()).await;
         let bytes = collected
             .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large".to_owned()))?
             .to_bytes();
@@ -206,7 +206,7 @@ impl Proxy {
 
     async fn respond(
         self: Rc<Self>,
-        mut visit: Visit,
+        mut visit: Box<Visit>,
         action: Action,
         (response, lease): Answered,
         bound: Option<Bound>,
@@ -259,7 +259,11 @@ impl Proxy {
                 |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
             table.inspect(session, now, signed_in)
         });
-        let userinfo = self.ask_userinfo(visit, &cookies, head, now).await;
+        let userinfo = match userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
+            // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
+            Some(due) => Box::pin(self.ask_userinfo(visit, &cookies, head, due)).await,
+            None => None,
+        };
         let heard = Heard { status: head.status, headers: &head.headers, cookies: &cookies, userinfo };
         let named = sources::name(visit, &heard, now);
         let learned = learn::apply(table, visit, &cookies, named, &mut head.headers, self.shared.clock.now());
@@ -274,9 +278,8 @@ impl Proxy {
         visit: &Visit,
         cookies: &ResponseCookies,
         head: &mut Parts,
-        now: Moment,
+        (index, path): (usize, String),
     ) -> Option<(usize, Said)> {
-        let (index, path) = userinfo::is_due(visit, cookies, &self.shared.asked, now)?;
         let SourceKind::UserInfo { names, .. } = &visit.app.config.identity.get(index)?.kind else {
             return None;
         };

@@ -70,7 +70,7 @@ pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> 
     let pairs: Vec<Vec<u8>> =
         jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
     let header = HeaderValue::from_bytes(&pairs.join(b"; ".as_slice())).ok()?;
-    let host = HeaderValue::from_str(&visit.host).ok()?;
+    let host = HeaderValue::from_str(&visit.host.name).ok()?;
     let request = Request::get(path)
         .header(http::header::HOST, host)
         .header(ACCEPT, "application/json")

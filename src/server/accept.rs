@@ -110,7 +110,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Rc::new(Connection { peer, tls: self.tls.is_some(), open: Box::new(open) });
+        let connection = Connection::new(peer, self.tls.is_some(), open);
         let Some(tls) = self.tls.clone() else { return self.http1(stream, connection, proxy).await };
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
         match handshake {

@@ -54,8 +54,10 @@ impl AccessGuard {
     pub fn app(&mut self, app: &Arc<AppMetrics>, client: IpAddr, path: &str) {
         self.app = Some(Arc::clone(app));
         self.client = client;
-        self.path.clear();
-        self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
+        if is_written() {
+            self.path.clear();
+            self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
+        }
     }
 
     /// For whose session it goes.
@@ -91,6 +93,11 @@ impl AccessGuard {
     pub fn broke_off(&mut self) {
         self.outcome = "broke_off";
     }
+}
+
+/// Whether access lines are written at all; otherwise nothing is gathered for them.
+fn is_written() -> bool {
+    tracing::enabled!(target: "access", tracing::Level::INFO)
 }
 
 impl Drop for AccessGuard {
