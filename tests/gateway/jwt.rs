@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::setup::{POLICY, World, config_text};
 use crate::support::app::PASSWORD;
-use crate::support::browser::{Ask, Browser};
+use crate::support::browser::{Ask, Browser, Mode};
 use crate::support::logs::LogBuffer;
 use crate::support::search::TokenSearch;
 use crate::support::wait::{PATIENCE, eventually};
@@ -210,6 +210,23 @@ async fn a_forged_or_expired_token_names_nobody_and_is_told_nowhere() {
     eventually(PATIENCE, async || logs.contains("a token was not accepted")).await;
     let search = TokenSearch::new(tokens);
     search.assert_none([("the log", &logs.text()), ("metrics", &metrics)]);
+}
+
+#[tokio::test]
+async fn of_two_providers_each_names_its_own_users_and_other_credentials_name_nobody() {
+    let (key, other) = (Key::new("1"), Key::new("2"));
+    let (idp, next) = (Idp::new(jwks(&[&key])).await, Idp::new(jwks(&[&other])).await);
+    let world = world_of(&format!("{}{}", idp.by_header(), next.by_header())).await;
+    fetches(&world, "fetched", 2).await;
+    assert!(is_known(&world, "ann", &key.names("ann")).await);
+    assert!(is_known(&world, "bob", &other.names("bob")).await);
+    let browser = world.browser();
+    for credentials in ["Basic YW5uOnNlY3JldA==", "Bearer", "Bearer ", ""] {
+        browser.send(Ask::get(Mode::Navigate, "/").with("authorization", credentials)).await.unwrap();
+    }
+    let metrics = world.gateway.handle().metrics_text();
+    let line = "tenure_identity_failures_total{app=\"app\",source=\"jwt-header\"} 0";
+    assert!(metrics.lines().any(|l| l == line), "{metrics}");
 }
 
 #[tokio::test]
