@@ -65,12 +65,13 @@ pub struct Proxy {
 type PoolSlot = Option<(Arc<AppSite>, Pool)>;
 
 /// The connection that a request came on.
-#[derive(Clone, Copy, Debug)]
 pub struct Connection {
     /// The peer, after the PROXY protocol.
     pub peer: IpAddr,
     /// It is encrypted.
     pub tls: bool,
+    /// Counts the connection as open until all that lives on it has ended, a tunnel included.
+    pub open: Box<dyn std::any::Any>,
 }
 
 /// A request that is answered before any app is asked.
@@ -91,7 +92,7 @@ impl Proxy {
     pub async fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
-        connection: Connection,
+        connection: Rc<Connection>,
     ) -> Response<Body> {
         let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (parts, body) = request.into_parts();
@@ -111,7 +112,7 @@ impl Proxy {
     fn judge(
         &self,
         parts: Parts,
-        connection: Connection,
+        connection: Rc<Connection>,
         access: &mut AccessGuard,
     ) -> Result<Judged, Refusal> {
         let now = self.shared.clock.now();
@@ -260,7 +261,7 @@ pub(super) struct Judged {
     pub(super) intake: Intake,
     /// What comes behind the reserved prefix, when the request is for the gateway itself.
     subpath: Option<String>,
-    pub(super) connection: Connection,
+    pub(super) connection: Rc<Connection>,
     pub(super) trusted: bool,
     pub(super) websocket: bool,
     pub(super) now: Moment,

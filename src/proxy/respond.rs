@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
 use super::forward::{Answered, UpstreamError, send};
-use super::handle::{Judged, Proxy, rewrite, visit_identity};
+use super::handle::{Connection, Judged, Proxy, rewrite, visit_identity};
 use super::headers;
 use super::learn::{self, Learned};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
@@ -54,9 +54,10 @@ impl Proxy {
                 &[("detail", Some(&fault.to_string()))],
             );
         }
-        let Judged { mut parts, visit, intake, websocket, site, .. } = judged;
+        let Judged { mut parts, visit, intake, websocket, site, connection, .. } = judged;
         access.session(visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+        let browser = browser.map(|upgrade| (upgrade, connection));
         let bound = self.bind(&visit);
         let request = Request::from_parts(parts, upload);
         let sent = self.send_bound(&visit, bound.as_ref(), request, &state, site.first_byte_timeout).await;
@@ -209,7 +210,7 @@ impl Proxy {
         action: Action,
         (response, lease): Answered,
         bound: Option<Bound>,
-        browser: Option<OnUpgrade>,
+        browser: Option<(OnUpgrade, Rc<Connection>)>,
         mut access: AccessGuard,
     ) -> Response<Body> {
         let upgrade = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&response));
@@ -334,7 +335,7 @@ impl Proxy {
     fn open_tunnel(
         self: &Rc<Self>,
         visit: &Visit,
-        (browser, app_side): (OnUpgrade, Option<OnUpgrade>),
+        ((browser, connection), app_side): ((OnUpgrade, Rc<Connection>), Option<OnUpgrade>),
         lease: Lease,
         bound: Option<Bound>,
         mut access: AccessGuard,
@@ -345,7 +346,7 @@ impl Proxy {
         let proxy = Rc::clone(self);
         // The task ends with either connection, with the session, or with the gateway.
         tokio::task::spawn_local(async move {
-            let (_live, _lease) = (live, lease);
+            let (_live, _lease, _connection) = (live, lease, connection);
             let Some(app_side) = app_side else { return };
             let Ok((browser, app)) = tokio::try_join!(browser, app_side) else { return };
             let mut leaving = proxy.leaving.clone();

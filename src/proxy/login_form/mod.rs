@@ -2,7 +2,7 @@
 //!
 //! Apps differ in how they read a form, and whoever signs in chooses the bytes. So what two apps could read in two
 //! ways is refused before the app sees it: the name must be the one that the app will read, or there is no sign-in.
-//! Fields are found in any spelling under which some app would find them ([`same_field`]).
+//! Fields are found in any spelling under which some app would find them (`same_field`).
 
 mod json;
 mod multipart;
@@ -17,11 +17,11 @@ use mime::Mime;
 
 /// The longest sign-in body that is read, in bytes: a form, not an upload. A hidden field such as ASP.NET's
 /// `__VIEWSTATE` may take tens of kilobytes.
-pub(super) const MAX_SIGN_IN_BODY: usize = 64 * 1024;
+pub const MAX_SIGN_IN_BODY: usize = 64 * 1024;
 
 /// Why a sign-in request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FormFault {
+pub enum FormFault {
     /// More than one field could be the user's.
     #[error("the sign-in form names its user more than once")]
     Repeated,
@@ -44,7 +44,8 @@ pub(super) enum FormFault {
 
 impl FormFault {
     /// The status of the refusal.
-    pub(super) fn status(self) -> StatusCode {
+    #[must_use]
+    pub fn status(self) -> StatusCode {
         match self {
             Self::Repeated | Self::Malformed | Self::NotText => StatusCode::BAD_REQUEST,
             Self::Encoded | Self::Charset | Self::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -57,7 +58,7 @@ impl FormFault {
 ///
 /// # Errors
 /// See [`FormFault`]. A request without the field is no fault: the app will refuse it.
-pub(super) fn user_of(
+pub fn user_of(
     headers: &HeaderMap,
     query: Option<&str>,
     body: &[u8],
