@@ -32,7 +32,7 @@ impl Key {
         Self { kid, key: EncodingKey::from_ec_der(&pair.serialize_der()) }
     }
 
-    fn token(&self, claims: Value) -> String {
+    fn token(&self, claims: &Value) -> String {
         let mut whole = json!({ "iss": "idp", "aud": "crm", "exp": EXPIRES });
         whole.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
@@ -40,7 +40,7 @@ impl Key {
     }
 
     fn names(&self, user: &str) -> String {
-        self.token(json!({ "sub": user }))
+        self.token(&json!({ "sub": user }))
     }
 }
 
@@ -157,7 +157,7 @@ async fn a_token_in_a_header_names_user_tenant_and_roles() {
     let world = World::with(|_| {}, "", &idp.by_header(), rest).await;
     fetches(&world, "fetched", 1).await;
     let claims = json!({ "sub": "Ann@acme.example", "org": { "id": "acme" }, "roles": ["admin", "user"] });
-    sign_in_with(&world, &key.token(claims)).await;
+    sign_in_with(&world, &key.token(&claims)).await;
     let session = world.only_session_of("ann@acme.example");
     assert_eq!(session.identity.unwrap().tenant, "acme");
     assert_eq!(session.roles, ["admin"], "the other role may not be learned");
@@ -191,11 +191,11 @@ async fn a_forged_or_expired_token_names_nobody_and_is_told_nowhere() {
     let idp = Idp::new(jwks(&[&key])).await;
     let world = world_of(&idp.by_header()).await;
     fetches(&world, "fetched", 1).await;
-    let expired = key.token(json!({ "sub": "eve", "exp": 1_749_999_970 }));
+    let expired = key.token(&json!({ "sub": "eve", "exp": 1_749_999_970 }));
     let tokens = [
         forged.names("eve"),
         expired,
-        key.token(json!({ "sub": "eve", "aud": "wiki" })),
+        key.token(&json!({ "sub": "eve", "aud": "wiki" })),
         format!("{}x", key.names("eve")),
         key.names(&"e".repeat(300)),
     ];
