@@ -233,3 +233,6 @@ fn numeric_date(value: &Value) -> Option<Moment> {
     };
     Some(Moment::from_unix_ms(ms))
 }
+
+#[cfg(test)]
+mod tests;

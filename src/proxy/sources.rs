@@ -108,11 +108,12 @@ pub(super) fn of_request(
     trusted: bool,
     now: Moment,
 ) -> Option<(usize, Said)> {
-    app.config.identity.iter().enumerate().find_map(|(index, source)| {
+    let mut failed = None;
+    for (index, source) in app.config.identity.iter().enumerate() {
         let said = match &source.kind {
             SourceKind::RequestHeader(names) if trusted => from_headers(names, headers),
             SourceKind::JwtHeader { name, .. } => match headers.get(name).map(HeaderValue::to_str) {
-                Some(Ok(text)) => verify(app, index, bearer(text), now),
+                Some(Ok(text)) => bearer(text).map_or(Said::Nobody, |token| verify(app, index, token, now)),
                 Some(Err(_)) => Said::Failed,
                 None => Said::Nobody,
             },
@@ -123,15 +124,24 @@ pub(super) fn of_request(
             | SourceKind::JwtCookie { .. }
             | SourceKind::Cookie(_) => Said::Nobody,
         };
-        (said != Said::Nobody).then_some((index, said))
-    })
+        match said {
+            Said::User(_) => return Some((index, said)),
+            // A later source may know better: of two providers, each verifies its own tokens alone.
+            Said::Failed => failed = failed.or(Some((index, said))),
+            Said::Nobody => {}
+        }
+    }
+    failed
 }
 
-fn bearer(text: &str) -> &str {
-    match text.split_once(' ') {
+/// The token, alone or after `Bearer`; `None` where the header carries another kind of credentials, or nothing.
+fn bearer(text: &str) -> Option<&str> {
+    let token = match text.trim().split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        Some(_) | None => text,
-    }
+        Some(_) => return None,
+        None => text.trim(),
+    };
+    (!token.is_empty() && !token.eq_ignore_ascii_case("bearer")).then_some(token)
 }
 
 fn verify(app: &AppSite, index: usize, token: &str, now: Moment) -> Said {

@@ -106,13 +106,9 @@ impl Keys {
 async fn follow(url: String, keys: Arc<SharedKeys>, fetcher: Arc<Fetcher>, clock: Clock) {
     loop {
         let began = clock.now();
-        let fetched = fetcher.fetch(&url).await;
-        let healthy = fetched.is_some();
-        if let Some(set) = fetched {
-            keys.replace(set);
-        }
+        let fetched = fetcher.refresh(&url, &keys).await;
         clock.sleep_until(began.plus(AT_LEAST)).await;
-        if healthy {
+        if fetched {
             tokio::select! {
                 () = keys.missed() => {}
                 () = clock.sleep_until(began.plus(EVERY)) => {}

@@ -1,5 +1,8 @@
 //! Public keys that verify the tokens of an identity provider: from a JWKS (RFC 7517), or one in PEM form.
 
+use std::ops::RangeInclusive;
+
+use aws_lc_rs::rsa::PublicKey;
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +15,9 @@ pub const MAX_KEYS: usize = 64;
 
 /// The most keys that are tried on one token.
 pub const MAX_TRIED: usize = 16;
+
+/// How long the modulus of an RSA key may be, as the library holds it: 2048 to 8192 bits.
+const RSA_BYTES: RangeInclusive<usize> = 256..=1024;
 
 /// The keys of one provider.
 #[derive(Debug, Default)]
@@ -37,7 +43,7 @@ pub enum KeyFault {
     #[error("it holds more than {MAX_KEYS} keys")]
     TooMany,
     /// The PEM text holds no public key of a kind that verifies tokens.
-    #[error("it is not a public key (RSA from 2048 bits, P-256, P-384 or Ed25519) in PEM form")]
+    #[error("it is not a public key (RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519) in PEM form")]
     NotPem,
 }
 
@@ -123,7 +129,8 @@ impl Key {
 
     fn from_der(der: &[u8]) -> Option<Self> {
         let is = |algorithm: &'static dyn VerificationAlgorithm| ParsedPublicKey::new(algorithm, der).is_ok();
-        let (algorithms, key) = if is(&signature::RSA_PKCS1_2048_8192_SHA256) {
+        let rsa = PublicKey::from_der(der).is_ok_and(|key| RSA_BYTES.contains(&key.modulus_len()));
+        let (algorithms, key) = if rsa {
             (AlgorithmFamily::Rsa.algorithms().to_vec(), DecodingKey::from_rsa_der(der))
         } else if is(&signature::ECDSA_P256_SHA256_FIXED) {
             (vec![Algorithm::ES256], DecodingKey::from_ec_der(der))
