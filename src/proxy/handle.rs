@@ -193,7 +193,7 @@ impl Proxy {
             )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(visit_identity(&self.shared.table, &judged.visit, now));
+        access.session(|| visit_identity(&self.shared.table, &judged.visit, now));
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.parts.headers.contains_key(EXPECT))).await;
         response
@@ -368,7 +368,7 @@ pub(super) fn visit_identity(
     now: Moment,
 ) -> Option<(crate::session::SessionId, Option<Arc<crate::session::identity::Identity>>)> {
     let (session, _): &(SessionRef, _) = visit.session.as_ref()?;
-    Some(table.inspect(session, now, |s| (s.id, s.identity.clone())))
+    Some((session.id(), table.inspect(session, now, |s| s.identity.clone())))
 }
 
 /// Reads a little of a body that nobody wants. A client that waits for `100 Continue` is not made to send it.

@@ -55,7 +55,7 @@ impl Proxy {
             );
         }
         let Judged { mut parts, visit, intake, websocket, site, connection, .. } = *judged;
-        access.session(visit_identity(&self.shared.table, &visit, visit.began));
+        access.session(|| visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let browser = browser.map(|upgrade| (upgrade, connection));
         let bound = self.bind(&visit);
@@ -83,8 +83,7 @@ impl Proxy {
     fn bind(&self, visit: &Visit) -> Option<Bound> {
         let (session, _) = visit.session.as_ref()?;
         let busy = session.busy();
-        let id = self.shared.table.inspect(session, visit.began, |s| s.id);
-        Some(Bound { exchange: self.exchanges.register(id), busy, live: None })
+        Some(Bound { exchange: self.exchanges.register(session.id()), busy, live: None })
     }
 
     /// Sends the request unless its session ends before; an end that is told stops the waiting for the app.

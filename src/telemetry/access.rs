@@ -60,9 +60,11 @@ impl AccessGuard {
         }
     }
 
-    /// For whose session it goes.
-    pub fn session(&mut self, session: Option<(SessionId, Option<Arc<Identity>>)>) {
-        if let Some((id, identity)) = session {
+    /// For whose session it goes; asked only where it is written.
+    pub fn session(&mut self, session: impl FnOnce() -> Option<(SessionId, Option<Arc<Identity>>)>) {
+        if is_written()
+            && let Some((id, identity)) = session()
+        {
             self.session = Some(id);
             self.identity = identity;
         }
