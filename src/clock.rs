@@ -5,9 +5,10 @@
 //! (Linux's plain monotonic clock does stop there). Sessions are judged by it alone, so that a step of the wall
 //! clock ends nobody's session and brings none back. In tests the clock is manual and moves by [`Clock::advance`].
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -112,6 +113,31 @@ impl Stopwatch {
     #[must_use]
     pub fn elapsed_us(self) -> u64 {
         monotonic_us().saturating_sub(self.0)
+    }
+}
+
+/// A time-out that is set again and again. Moving a timer to a later moment costs next to nothing, while each new one
+/// is put into tokio's wheel and taken out again.
+pub struct Patience(Pin<Box<tokio::time::Sleep>>);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Box::pin(tokio::time::sleep(Duration::ZERO)))
+    }
+}
+
+impl Patience {
+    /// What `future` yields within `limit`; `None` when it takes longer.
+    // CANCEL: the future is dropped; nothing is kept.
+    #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
+    pub async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Option<F::Output> {
+        self.0.as_mut().reset(tokio::time::Instant::now() + limit);
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.0.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 }
 

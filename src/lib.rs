@@ -50,7 +50,8 @@
 //! # Threads
 //!
 //! One current-thread runtime per worker, listeners shared by `SO_REUSEPORT`; services and bodies are `!Send`. One
-//! control runtime for the admin API, sweeping, reload and signals. No lock or map guard is held across an await.
+//! control runtime for the admin API, sweeping, reload, signals and the keys of identity providers. No lock or map
+//! guard is held across an await.
 //!
 //! # Invariants
 //!

@@ -2,6 +2,12 @@
 //!
 //! A file of `tests/config/bad` ends with one comment for each fault: `# fault: line N: text`, in the order of the
 //! file, where `text` is part of `key: message; hint`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 use std::fs;
 use std::num::NonZeroU32;

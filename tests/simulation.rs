@@ -2,6 +2,12 @@
 //!
 //! The model is a flat list without locks, indexes or sweeper; after every step the table must say the same of every
 //! token ever issued. `TENURE_SEEDS=1000` runs that many seeds, `TENURE_SEED=42` replays one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 mod store_support;
 

@@ -1,4 +1,10 @@
 //! The store suite: one contract, run over every store. The clock is a parameter, nothing sleeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 mod store_support;
 

@@ -1,4 +1,10 @@
 //! Holds the house in order: the dependency rule, where time is read, and the sizes of files and functions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test's helpers may fail as loudly as the test"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -75,7 +75,11 @@ pub struct Admin {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Tenure admin API", description = "Sessions, users and policies of a running gateway.", license(name = "Apache-2.0")),
+    info(
+        title = "Tenure admin API",
+        description = "Sessions, users and policies of a running gateway.",
+        license(name = "Apache-2.0")
+    ),
     security(("token" = []))
 )]
 struct Description;

@@ -3,7 +3,15 @@
 //! Data goes to stdout, words about it to stderr. Exit codes: 0; 1 failed; 2 usage; 78 bad configuration.
 
 mod check;
+mod client;
 mod completions;
+mod demo;
+mod policy;
+mod process;
+mod revoke;
+mod serve;
+mod sessions;
+mod table;
 mod token;
 
 use std::ffi::OsString;
@@ -33,11 +41,28 @@ struct Cli {
 /// The commands in the order in which a person meets them.
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway
+    Serve(ConfigArgs),
+    /// Run a small legacy app and the gateway before it, on this machine alone, to look at
+    Demo,
     /// Tell every fault of the configuration at once, with line and hint
     Check(ConfigArgs),
+    /// List the sessions of a running gateway
+    Sessions(sessions::Args),
+    /// End sessions
+    Revoke(revoke::Args),
+    /// Show the policies in force
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Make tokens for the admin API
     #[command(subcommand)]
     Token(token::Command),
+    /// Read the configuration again
+    Reload(client::Remote),
+    /// Readiness off, finish what is in progress, and leave
+    Drain(client::Remote),
+    /// Ask whether traffic may be sent to the gateway: exit code 0, or 1
+    Health(client::Remote),
     /// Print the completions of a shell
     Completions(completions::Args),
 }
@@ -60,6 +85,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Not locked: a command's other threads write too.
     let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
     let done = match cli.command {
+        Command::Serve(args) => serve::run(args.config, err),
+        Command::Demo => demo::run(out, err),
+        Command::Sessions(args) => sessions::run(&args, out, err),
+        Command::Revoke(args) => revoke::run(&args, out, err),
+        Command::Policy(command) => policy::run(&command, out, err),
+        Command::Reload(remote) => process::reload(&remote, out, err),
+        Command::Drain(remote) => process::drain(&remote, out, err),
+        Command::Health(remote) => process::health(&remote, out, err),
         Command::Check(args) => check::run(&args.config, out, err),
         Command::Token(command) => token::run(&command, out, err),
         Command::Completions(args) => completions::run(&args, out),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
 
 use super::FAILED;
 use crate::config::known_scope;
@@ -45,26 +46,40 @@ fn scope(text: &str) -> Result<String, String> {
 
 pub(super) fn run(command: &Command, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     let Command::New(new) = command;
-    let mut bytes = zeroize::Zeroizing::new([0; 32]);
-    if let Err(error) = getrandom::fill(&mut *bytes) {
-        writeln!(err, "the system gives no random numbers: {error}")?;
-        return Ok(FAILED);
-    }
-    let token = zeroize::Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)));
+    let token = match fresh() {
+        Ok(token) => token,
+        Err(error) => {
+            writeln!(err, "the system gives no random numbers: {error}")?;
+            return Ok(FAILED);
+        }
+    };
     writeln!(out, "{}", *token)?;
     writeln!(out, "{}", entry(new, &token))?;
     Ok(0)
 }
 
+/// A token of 256 random bits.
+pub(super) fn fresh() -> Result<Zeroizing<String>, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes)?;
+    Ok(Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes))))
+}
+
+/// What stands in the configuration in place of the token.
+pub(super) fn hash(token: &str) -> String {
+    let hash = digest(&SHA256, token.as_bytes());
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
 /// The entry of `[admin] tokens`.
 fn entry(new: &New, token: &str) -> String {
     let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
-    let hash = digest(&SHA256, token.as_bytes());
-    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let scopes: Vec<String> = new.scopes.iter().map(quoted).collect();
     format!(
-        "{{ name = {}, hash = \"sha256:{hex}\", scopes = [{}], tenant = {} }}",
+        "{{ name = {}, hash = \"{}\", scopes = [{}], tenant = {} }}",
         quoted(&new.name),
+        hash(token),
         scopes.join(", "),
         quoted(&new.tenant)
     )

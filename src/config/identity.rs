@@ -42,7 +42,7 @@ fn read(mut section: Section<'_>, session_cookies: &[CookieRule]) -> Option<Sour
             if let Some(value) = &from {
                 value.choice(&KINDS.iter().map(|kind| (*kind, ())).collect::<Vec<_>>());
             }
-            refuse_misplaced(section);
+            refuse_misplaced(&section);
             return None;
         }
     };
@@ -54,7 +54,7 @@ fn read(mut section: Section<'_>, session_cookies: &[CookieRule]) -> Option<Sour
 }
 
 /// Without its kind nothing can be said of a source's keys, unless they belong to the app.
-fn refuse_misplaced(section: Section<'_>) {
+fn refuse_misplaced(section: &Section<'_>) {
     const SHARED: &[&str] = &["user", "tenant", "roles", "name", "path"];
     for (key, value) in section.entries() {
         let hint = app::belongs_to_app(key, "[[app.identity]]").filter(|_| !SHARED.contains(&key));

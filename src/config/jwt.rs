@@ -6,6 +6,7 @@ use jsonwebtoken::Algorithm;
 use super::raw::{Section, Value};
 use super::{cookies, identity};
 use crate::session::identity::{JwtKeys, JwtRule, SourceKind};
+use crate::session::keys::KeySet;
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("RS256", Algorithm::RS256),
@@ -42,8 +43,11 @@ fn rule(section: &mut Section<'_>) -> Option<JwtRule> {
     let keys = keys(section);
     let text = |value: Option<Value<'_>>| value.and_then(|value| nonempty(&value));
     let (issuer, audience) = (text(issuer), text(audience));
-    let one_key = matches!(keys, Some(JwtKeys::Pem(_)));
-    let algorithms = algorithms.and_then(|value| read_algorithms(&value, one_key));
+    let one_key = match &keys {
+        Some(JwtKeys::Pem(pem)) => KeySet::from_pem(pem).ok(),
+        Some(JwtKeys::Jwks(_)) | None => None,
+    };
+    let algorithms = algorithms.and_then(|value| read_algorithms(&value, one_key.as_ref()));
     Some(JwtRule {
         keys: keys?,
         issuer: issuer?,
@@ -60,14 +64,18 @@ fn nonempty(value: &Value<'_>) -> Option<String> {
     })
 }
 
-/// `one_key` says that a single key verifies: it is of one family, and no other could ever fit.
-fn read_algorithms(value: &Value<'_>, one_key: bool) -> Option<Vec<Algorithm>> {
+/// `one_key` is the key where it is fixed: an algorithm that it does not serve could never fit.
+fn read_algorithms(value: &Value<'_>, one_key: Option<&KeySet>) -> Option<Vec<Algorithm>> {
     if value.is_empty_list() {
         value.fault("names no algorithm", "write algorithms = [\"RS256\"]");
     }
-    let read: Vec<_> = value.one_or_more().iter().filter_map(algorithm).collect();
-    if one_key && read.windows(2).any(|pair| pair[0].family() != pair[1].family()) {
-        value.fault("one key cannot serve several families of algorithms", "name those of the key alone");
+    let mut read = Vec::new();
+    for (value, algorithm) in value.one_or_more().iter().filter_map(|value| Some((value, algorithm(value)?)))
+    {
+        if one_key.is_some_and(|key| !key.serves(algorithm)) {
+            value.fault(format!("{algorithm:?} does not fit the key"), "name those of the key alone");
+        }
+        read.push(algorithm);
     }
     (!read.is_empty()).then_some(read)
 }
@@ -146,7 +154,7 @@ fn public_key(value: &Value<'_>) -> Option<String> {
         value.fault("is a private key", hint);
         return None;
     }
-    if !pem.contains("-----BEGIN") || !pem.contains("PUBLIC KEY-----") {
+    if KeySet::from_pem(&pem).is_err() {
         value.fault("is not a public key in PEM form", hint);
         return None;
     }

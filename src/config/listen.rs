@@ -41,7 +41,11 @@ pub(super) fn read(mut section: Section<'_>) -> Listen {
     let listen = Listen {
         http: http.and_then(|value| value.address()),
         https: https.and_then(|value| value.address()),
-        certificates: certificates.iter().flat_map(Value::list).filter_map(certificate).collect(),
+        certificates: certificates
+            .iter()
+            .flat_map(Value::list)
+            .filter_map(|value| certificate(&value))
+            .collect(),
         proxy_protocol: section.flag("proxy_protocol", false),
         trusted_proxies: section.list("trusted_proxies").iter().filter_map(network).collect(),
         workers: section
@@ -53,7 +57,7 @@ pub(super) fn read(mut section: Section<'_>) -> Listen {
     listen
 }
 
-fn certificate(value: Value<'_>) -> Option<Certificate> {
+fn certificate(value: &Value<'_>) -> Option<Certificate> {
     let mut section = value.section()?;
     let hint = "write { cert = \"cert.pem\", key = \"key.pem\" }";
     let cert = section.required("cert", hint);

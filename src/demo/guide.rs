@@ -51,6 +51,10 @@ tokens = [{{ name = "demo", hash = "{token_hash}", scopes = ["*"], tenant = "*" 
 [store]
 path = "off"
 
+[drain]
+delay = "0s"
+timeout = "1s"
+
 [log]
 level = "warn"
 "#

@@ -143,10 +143,10 @@ fn mark(response: &mut Response<Body>, text: &str) {
 fn way_to_login(visit: &Visit) -> String {
     let reads = matches!(visit.method, http::Method::GET | http::Method::HEAD);
     let back = if reads {
-        Some(visit.target.clone())
+        Some(visit.target())
     } else {
         let referer = visit.referer.as_ref().and_then(|r| r.to_str().ok());
-        Some(referer.and_then(|r| from_referer(r, &visit.host)).unwrap_or_else(|| "/".to_owned()))
+        Some(referer.and_then(|r| from_referer(r, &visit.host.name)).unwrap_or_else(|| "/".to_owned()))
     };
     let login = visit.app.config.login.as_deref().unwrap_or("/");
     let back = back.filter(|_| visit.kind == Kind::Navigation);

@@ -203,6 +203,8 @@ pub enum Upload {
         limit: Option<u64>,
         /// What the exchange sees of it.
         state: UploadState,
+        /// Told of every piece, in bytes.
+        progress: Option<Box<dyn FnMut(u64)>>,
     },
 }
 
@@ -225,26 +227,32 @@ impl HttpBody for Upload {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { incoming, limit, state } => match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    let sent = state.bytes() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                    state.0.bytes.set(sent);
-                    if limit.is_some_and(|limit| sent > limit) {
-                        state.0.too_large.set(true);
-                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            Self::Streamed { incoming, limit, state, progress } => {
+                match Pin::new(&mut *incoming).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let came = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        let sent = state.bytes() + came;
+                        state.0.bytes.set(sent);
+                        if let Some(progress) = progress {
+                            progress(came);
+                        }
+                        if limit.is_some_and(|limit| sent > limit) {
+                            state.0.too_large.set(true);
+                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                        }
+                        if incoming.is_end_stream() {
+                            state.0.done.set(true);
+                        }
+                        Poll::Ready(Some(Ok(frame)))
                     }
-                    if incoming.is_end_stream() {
+                    Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
+                    Poll::Ready(None) => {
                         state.0.done.set(true);
+                        Poll::Ready(None)
                     }
-                    Poll::Ready(Some(Ok(frame)))
+                    Poll::Pending => Poll::Pending,
                 }
-                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
-                Poll::Ready(None) => {
-                    state.0.done.set(true);
-                    Poll::Ready(None)
-                }
-                Poll::Pending => Poll::Pending,
-            },
+            }
         }
     }
 

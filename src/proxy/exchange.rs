@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +17,25 @@ use crate::session::{EndReason, SessionId};
 #[derive(Clone, Default)]
 pub struct Exchanges(Rc<RefCell<BySession>>);
 
-type BySession = HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>>;
+type BySession = HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>, BuildHasherDefault<IdHasher>>;
+
+/// Session ids are random and ours: any part of one is a hash.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+}
 
 #[derive(Default)]
 struct Shared {

@@ -7,7 +7,8 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::{Upload, UploadState};
-use super::pool::{Lease, Pool, PoolError};
+use super::pool::{Lease, Pool, PoolError, Upstreamed};
+use crate::clock::Patience;
 
 /// Why there is no answer from the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +111,14 @@ pub(super) async fn send(
     };
     let (true, Some(again)) = (lease.reused, again) else { return Err(error) };
     drop(lease);
-    let mut lease = pool.lease(true).await?;
-    match attempt(&mut lease, again, state, first_byte, &check).await {
-        Ok(response) => Ok((response, lease)),
-        Err((error, _)) => Err(error),
-    }
+    let retry = async {
+        let mut lease = pool.lease(true).await?;
+        match attempt(&mut lease, again, state, first_byte, &check).await {
+            Ok(response) => Ok((response, lease)),
+            Err((error, _)) => Err(error),
+        }
+    };
+    Box::pin(retry).await
 }
 
 /// A copy for the retry, made only where one may be needed and is allowed.
@@ -140,14 +144,16 @@ async fn attempt(
     first_byte: Duration,
     check: &impl Fn() -> bool,
 ) -> Result<Response<Incoming>, Failure> {
-    let Some(sender) = lease.sender() else { return Err((UpstreamError::Busy, Some(request))) };
+    let Some(Upstreamed { sender, patience, .. }) = lease.connection() else {
+        return Err((UpstreamError::Busy, Some(request)));
+    };
     let empty = request.body().is_empty();
     // SECURITY: no await between this and `try_send_request`, which queues the head at once.
     if !check() {
         return Err((UpstreamError::Withdrawn, None));
     }
     let answer = sender.try_send_request(request);
-    match in_time(answer, state, empty, first_byte).await {
+    match in_time(answer, patience, state, empty, first_byte).await {
         Some(Ok(response)) => Ok(response),
         Some(Err(mut failed)) => {
             let returned = failed.take_message();
@@ -167,6 +173,7 @@ async fn attempt(
 /// The first byte is awaited from the end of the request: an upload in progress is no slow upstream.
 async fn in_time<T>(
     answer: impl Future<Output = T>,
+    patience: &mut Patience,
     state: &UploadState,
     empty: bool,
     first_byte: Duration,
@@ -174,12 +181,11 @@ async fn in_time<T>(
     let mut answer = std::pin::pin!(answer);
     loop {
         let before = state.bytes();
-        match tokio::time::timeout(first_byte, answer.as_mut()).await {
-            Ok(answer) => return Some(answer),
-            Err(_) if empty || state.is_done() && state.bytes() == before => return None,
-            // The browser itself may be slow, but not silent.
-            Err(_) if !state.is_done() && state.bytes() == before => return None,
-            Err(_) => {}
+        match patience.within(first_byte, answer.as_mut()).await {
+            Some(answer) => return Some(answer),
+            // The upstream is silent, or the browser: it may be slow, but not silent.
+            None if empty || state.bytes() == before => return None,
+            None => {}
         }
     }
 }

@@ -6,7 +6,7 @@ const MAX_HEADER: usize = 14;
 
 /// Where in the stream of frames one direction stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FrameTracker {
+pub struct FrameTracker {
     header: [u8; MAX_HEADER],
     have: usize,
     /// Payload bytes that are still to come.
@@ -16,12 +16,12 @@ pub(super) struct FrameTracker {
 impl FrameTracker {
     /// Whether the last frame that began has passed as a whole.
     #[must_use]
-    pub(super) const fn at_boundary(&self) -> bool {
+    pub const fn at_boundary(&self) -> bool {
         self.have == 0 && self.payload == 0
     }
 
     /// Follows `bytes`; returns how many data frames (text, binary, continuation) began in them.
-    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> usize {
+    pub fn follow(&mut self, mut bytes: &[u8]) -> usize {
         let mut data_frames = 0;
         while !bytes.is_empty() {
             let skipped = self.skip_payload(bytes);
@@ -36,7 +36,7 @@ impl FrameTracker {
 
     /// How many of `bytes` lead up to the next boundary; all of them when it lies beyond.
     #[must_use]
-    pub(super) fn up_to_boundary(&self, bytes: &[u8]) -> usize {
+    pub fn up_to_boundary(&self, bytes: &[u8]) -> usize {
         let mut probe = self.clone();
         for (count, byte) in bytes.iter().enumerate() {
             if probe.at_boundary() {
@@ -84,7 +84,7 @@ impl FrameTracker {
 
 /// A Close frame with `code` and `reason`, unmasked as a server sends it. A control frame holds 125 bytes at most.
 #[must_use]
-pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let text = &reason.as_bytes()[..reason.len().min(123)];
     let length = u8::try_from(2 + text.len()).unwrap_or(125);
     let mut frame = vec![0x88, length];
@@ -95,7 +95,7 @@ pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 
 /// The same as a client sends it: masked, here with zeros, since the payload is no secret and goes to no cache.
 #[must_use]
-pub(super) fn masked_close_frame(code: u16) -> Vec<u8> {
+pub fn masked_close_frame(code: u16) -> Vec<u8> {
     let mut frame = vec![0x88, 0x82, 0, 0, 0, 0];
     frame.extend(code.to_be_bytes());
     frame

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{COOKIE, EXPECT, HOST, REFERER, USER_AGENT};
+use http::header::{COOKIE, EXPECT, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::body::Body;
 use super::exchange::Exchanges;
-use super::headers::{self, BadRequest};
+use super::headers::{self, AskedHost, BadRequest};
 use super::intake::{Destination, Intake};
 use super::pool::Pool;
 use super::site::{AppSite, Site};
@@ -65,12 +65,32 @@ pub struct Proxy {
 type PoolSlot = Option<(Arc<AppSite>, Pool)>;
 
 /// The connection that a request came on.
-#[derive(Clone, Copy, Debug)]
 pub struct Connection {
     /// The peer, after the PROXY protocol.
     pub peer: IpAddr,
     /// It is encrypted.
     pub tls: bool,
+    /// The host that it asked last.
+    host: RefCell<Option<Rc<AskedHost>>>,
+    /// What it holds while it is open.
+    _open: Box<dyn std::any::Any>,
+}
+
+impl Connection {
+    /// A connection of `peer`; `open` is kept until all that lives on it has ended, a tunnel included.
+    #[must_use]
+    pub fn new(peer: IpAddr, tls: bool, open: impl std::any::Any) -> Rc<Self> {
+        Rc::new(Self { peer, tls, host: RefCell::default(), _open: Box::new(open) })
+    }
+
+    fn asked_host<B>(&self, request: &Request<B>) -> Result<Rc<AskedHost>, BadRequest> {
+        let mut last = self.host.borrow_mut();
+        let host = AskedHost::of(request, last.as_ref(), self.peer, self.tls)?;
+        if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &host)) {
+            *last = Some(Rc::clone(&host));
+        }
+        Ok(host)
+    }
 }
 
 /// A request that is answered before any app is asked.
@@ -91,7 +111,7 @@ impl Proxy {
     pub async fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
-        connection: Connection,
+        connection: Rc<Connection>,
     ) -> Response<Body> {
         let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (parts, body) = request.into_parts();
@@ -99,7 +119,7 @@ impl Proxy {
         match self.judge(parts, connection, &mut access) {
             Ok(judged) => self.act(judged, body, access).await,
             Err(refusal) => {
-                settle(body, expects).await;
+                Box::pin(settle(body, expects)).await;
                 let response = refusal.answer();
                 access.finish(response.status(), refusal.label());
                 response
@@ -111,18 +131,18 @@ impl Proxy {
     fn judge(
         &self,
         parts: Parts,
-        connection: Connection,
+        connection: Rc<Connection>,
         access: &mut AccessGuard,
-    ) -> Result<Judged, Refusal> {
+    ) -> Result<Box<Judged>, Refusal> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
         let head = Request::from_parts(parts, ());
         headers::check_framing(head.headers()).map_err(Refusal::Bad)?;
-        let host = headers::host_of(&head).map_err(Refusal::Bad)?;
+        let host = connection.asked_host(&head).map_err(Refusal::Bad)?;
         if matches!(*head.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Bad(BadRequest::Method));
         }
-        let app = site.app_for(headers::without_port(&host)).ok_or(Refusal::UnknownHost)?.clone();
+        let app = site.app_for(headers::without_port(&host.name)).ok_or(Refusal::UnknownHost)?.clone();
         let (mut parts, ()) = head.into_parts();
         let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
         let client_ip = headers::client_address(connection.peer, &parts.headers, &site.trusted_proxies);
@@ -138,19 +158,20 @@ impl Proxy {
         let intake = Intake::read(&app, &self.shared.table, &asked, to, now);
         let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
-        Ok(Judged { site, parts, visit, intake, subpath, connection, trusted, websocket, now })
+        Ok(Box::new(Judged { site, parts, visit, intake, subpath, connection, trusted, websocket, now }))
     }
 
     async fn act(
         self: Rc<Self>,
-        mut judged: Judged,
+        mut judged: Box<Judged>,
         body: Incoming,
         mut access: AccessGuard,
     ) -> Response<Body> {
         let now = judged.now;
         if let Some(subpath) = &judged.subpath {
             let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
-            let response = reserved::answer(table, visit, &judged.intake, subpath, headers, body, now).await;
+            let answer = reserved::answer(table, visit, &judged.intake, subpath, headers, body, now);
+            let response = Box::pin(answer).await;
             access.finish(response.status(), "reserved");
             return response;
         }
@@ -172,9 +193,9 @@ impl Proxy {
             )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(visit_identity(&self.shared.table, &judged.visit, now));
+        access.session(|| visit_identity(&self.shared.table, &judged.visit, now));
         access.finish(response.status(), label);
-        settle(body, judged.parts.headers.contains_key(EXPECT)).await;
+        Box::pin(settle(body, judged.parts.headers.contains_key(EXPECT))).await;
         response
     }
 
@@ -182,7 +203,7 @@ impl Proxy {
     fn tell_by_passing(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
         let session = judged.intake.session.as_ref()?;
         self.shared.table.mark_told(session, judged.now);
-        judged.visit.passed_end = Some(self.shared.table.read(session, judged.now));
+        judged.visit.passed_end = Some(Box::new(self.shared.table.read(session, judged.now)));
         None
     }
 
@@ -215,7 +236,7 @@ impl Proxy {
     }
 
     /// Reads the tokens again; the session's standing has changed within this very request.
-    fn judged_anew(&self, mut judged: Judged) -> Judged {
+    fn judged_anew(&self, mut judged: Box<Judged>) -> Box<Judged> {
         let asked =
             Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
         let app = &judged.visit.app;
@@ -256,11 +277,11 @@ impl Proxy {
 pub(super) struct Judged {
     pub(super) site: Arc<Site>,
     pub(super) parts: Parts,
-    pub(super) visit: Visit,
+    pub(super) visit: Box<Visit>,
     pub(super) intake: Intake,
     /// What comes behind the reserved prefix, when the request is for the gateway itself.
     subpath: Option<String>,
-    pub(super) connection: Connection,
+    pub(super) connection: Rc<Connection>,
     pub(super) trusted: bool,
     pub(super) websocket: bool,
     pub(super) now: Moment,
@@ -307,26 +328,21 @@ fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<Str
 fn visit(
     app: Arc<AppSite>,
     parts: &Parts,
-    host: String,
+    host: Rc<AskedHost>,
     path: NormalPath,
     query: Option<String>,
     intake: &Intake,
     (client_ip, trusted): (IpAddr, bool),
     now: Moment,
-) -> Visit {
-    let target = match &query {
-        Some(query) => format!("{}?{query}", path.path),
-        None => path.path.clone(),
-    };
+) -> Box<Visit> {
     let request_said = sources::of_request(&app, &parts.headers, trusted, now);
-    let mut visit = Visit {
+    let mut visit = Box::new(Visit {
         began: now,
         place: intake.place,
         kind: intake.kind,
         method: parts.method.clone(),
         path: path.path,
         query,
-        target,
         host,
         referer: parts.headers.get(REFERER).cloned(),
         session: None,
@@ -340,7 +356,7 @@ fn visit(
         passed_end: None,
         adopting: Vec::new(),
         app,
-    };
+    });
     visit.carry(intake);
     visit
 }
@@ -352,7 +368,7 @@ pub(super) fn visit_identity(
     now: Moment,
 ) -> Option<(crate::session::SessionId, Option<Arc<crate::session::identity::Identity>>)> {
     let (session, _): &(SessionRef, _) = visit.session.as_ref()?;
-    Some(table.inspect(session, now, |s| (s.id, s.identity.clone())))
+    Some((session.id(), table.inspect(session, now, |s| s.identity.clone())))
 }
 
 /// Reads a little of a body that nobody wants. A client that waits for `100 Continue` is not made to send it.
@@ -375,13 +391,13 @@ pub(super) async fn settle(mut body: Incoming, expects_continue: bool) {
 /// Rewrites the head for the upstream. SECURITY: cookies by the intake's word alone; identity headers only from a
 /// trusted proxy.
 pub(super) fn rewrite(judged: &mut Judged) -> Result<(), BadRequest> {
-    let Judged { site, parts, visit, intake, connection, trusted, websocket, .. } = judged;
+    let Judged { site, parts, visit, intake, trusted, websocket, .. } = judged;
     let map = &mut parts.headers;
     headers::prepare_request(map, *websocket);
     if !*trusted {
         headers::strip_identity(map, &site.identity_headers);
     }
-    headers::set_forwarded(map, connection.peer, *trusted, connection.tls, &visit.host);
+    headers::set_forwarded(map, *trusted, &visit.host);
     match intake.cookie.take() {
         Some(Some(cookie)) => {
             let value = HeaderValue::from_bytes(&cookie).map_err(|_| BadRequest::Framing)?;
@@ -391,10 +407,8 @@ pub(super) fn rewrite(judged: &mut Judged) -> Result<(), BadRequest> {
         None => {}
     }
     visit.cookie = map.get(COOKIE).cloned();
-    if let Ok(host) = HeaderValue::from_str(&visit.host) {
-        map.insert(HOST, host);
-    }
-    parts.uri = headers::origin_form(&visit.path, visit.query.as_deref()).ok_or(BadRequest::Path)?;
+    let (path, query) = (&visit.path, visit.query.as_deref());
+    parts.uri = headers::origin_form(&parts.uri, path, query).ok_or(BadRequest::Path)?;
     parts.version = http::Version::HTTP_11;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Header operations: framing checks, hop-by-hop fields, forwarding fields, identity fields. Pure, edited in place.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
@@ -57,7 +58,7 @@ impl BadRequest {
 ///
 /// # Errors
 /// [`BadRequest::Host`] or [`BadRequest::HostMismatch`].
-pub(super) fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
+fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
     let mut fields = request.headers().get_all(HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (Some(value), None) => Some(value.to_str().map_err(|_| BadRequest::Host)?),
@@ -114,9 +115,29 @@ pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
     names(&CONNECTION, "upgrade") && names(&UPGRADE, "websocket")
 }
 
-/// Removes the fields that concern one connection only, and all that `Connection` names (RFC 9110 section 7.6.1).
-/// `TE: trailers` alone is kept where `keep_te`.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
+/// Removes every field that `doomed` names, in one pass over the few that there are.
+fn remove_all(headers: &mut HeaderMap, doomed: impl Fn(&HeaderName) -> bool) {
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| doomed(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// Fields that concern one connection only (RFC 9110 section 7.6.1), whether `Connection` names them or not.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name)
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
+/// Fields in which nobody but the gateway speaks.
+fn is_own(name: &HeaderName) -> bool {
+    name.as_str().starts_with("tenure-")
+}
+
+/// Removes hop-by-hop fields, all that `Connection` names, and what `also` dooms. `TE: trailers` alone is kept where
+/// `keep_te`.
+fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool, also: impl Fn(&HeaderName) -> bool) {
     let named: SmallVec<[HeaderName; 4]> = headers
         .get_all(CONNECTION)
         .iter()
@@ -124,33 +145,18 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool) {
         .flat_map(|text| text.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named {
-        headers.remove(name);
-    }
     let trailers =
         keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| is_hop_by_hop(name) || is_own(name) || also(name) || named.contains(name));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Prepares the head of a request for HTTP/1.1 upstream: hop-by-hop fields go, cookie crumbs are joined (FIELD F20),
-/// `Expect` is answered by the gateway itself, nobody but the gateway speaks in `Tenure-*`.
+/// Prepares the head of a request for HTTP/1.1 upstream: hop-by-hop fields go, `Expect` is answered by the gateway
+/// itself, nobody but the gateway speaks in `Tenure-*`.
 pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
-    strip_hop_by_hop(headers, true);
-    headers.remove(EXPECT);
+    strip_hop_by_hop(headers, true, |name| *name == EXPECT);
     if headers.contains_key(TE) {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
@@ -158,26 +164,15 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    strip_own(headers);
-}
-
-/// Removes every `Tenure-*` field.
-pub(super) fn strip_own(headers: &mut HeaderMap) {
-    let own: SmallVec<[HeaderName; 1]> =
-        headers.keys().filter(|name| name.as_str().starts_with("tenure-")).cloned().collect();
-    for name in own {
-        headers.remove(name);
-    }
 }
 
 /// Prepares the head of an answer for the browser. The trailers that it announces pass.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
     let trailer = headers.get(TRAILER).cloned();
-    strip_hop_by_hop(headers, false);
+    strip_hop_by_hop(headers, false, |_| false);
     if let Some(trailer) = trailer {
         headers.insert(TRAILER, trailer);
     }
-    strip_own(headers);
 }
 
 /// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.
@@ -206,14 +201,7 @@ pub(super) fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
                 .zip(b.bytes())
                 .all(|(x, y)| x == y || (matches!(x, b'-' | b'_') && matches!(y, b'-' | b'_')))
     };
-    let found: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|name| names.iter().any(|n| same(n.as_str(), name.as_str())))
-        .cloned()
-        .collect();
-    for name in found {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| names.iter().any(|n| same(n.as_str(), name.as_str())));
 }
 
 /// Whether the peer itself is a trusted proxy.
@@ -251,49 +239,98 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// Writes `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to a trusted peer's, in place of anybody else's.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, tls: bool, host: &str) {
-    let peer = peer.to_canonical();
-    let own = if tls { "https" } else { "http" };
-    let text = |headers: &HeaderMap, name: &HeaderName| -> Option<String> {
-        let values: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
-        (trusted && !values.is_empty()).then(|| values.join(", "))
-    };
-    let chain = match text(headers, &X_FORWARDED_FOR) {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
-    };
-    let node = if peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer.to_string() };
-    let element = format!("for={node};host=\"{host}\";proto={own}");
-    let forwarded = match text(headers, &FORWARDED) {
-        Some(before) => format!("{before}, {element}"),
-        None => element,
-    };
-    let proto = text(headers, &X_FORWARDED_PROTO).unwrap_or_else(|| own.to_owned());
-    let forwarded_host = text(headers, &X_FORWARDED_HOST).unwrap_or_else(|| host.to_owned());
-    for (name, value) in [
-        (X_FORWARDED_FOR, chain),
-        (X_FORWARDED_PROTO, proto),
-        (X_FORWARDED_HOST, forwarded_host),
-        (FORWARDED, forwarded),
-    ] {
-        match HeaderValue::from_str(&value) {
-            Ok(value) => drop(headers.insert(name, value)),
-            Err(_) => drop(headers.remove(name)),
-        }
-    }
-    if !trusted {
-        for name in
-            ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"]
+/// A host as a browser asked it, with what is derived from it. Made once for a connection, which rarely asks another.
+pub(super) struct AskedHost {
+    /// The field as it came, by which it is known again.
+    field: Option<HeaderValue>,
+    /// Lower case, with the port.
+    pub name: String,
+    value: HeaderValue,
+    peer: HeaderValue,
+    forwarded: HeaderValue,
+    proto: &'static str,
+}
+
+impl AskedHost {
+    /// Reads what `request` asks, unless `known` is the same.
+    ///
+    /// # Errors
+    /// As [`host_of`].
+    pub(super) fn of<B>(
+        request: &Request<B>,
+        known: Option<&Rc<Self>>,
+        peer: IpAddr,
+        tls: bool,
+    ) -> Result<Rc<Self>, BadRequest> {
+        let mut fields = request.headers().get_all(HOST).iter();
+        let field = fields.next().filter(|_| fields.next().is_none());
+        if let Some(known) = known
+            && field.is_some()
+            && field == known.field.as_ref()
+            && request.uri().authority().is_none()
         {
-            headers.remove(name);
+            return Ok(Rc::clone(known));
         }
+        let name = host_of(request)?;
+        let peer = peer.to_canonical();
+        let proto = if tls { "https" } else { "http" };
+        let node = if peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer.to_string() };
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| BadRequest::Host);
+        Ok(Rc::new(Self {
+            field: field.cloned(),
+            value: value(&name)?,
+            peer: value(&peer.to_string())?,
+            forwarded: value(&format!("for={node};host=\"{name}\";proto={proto}"))?,
+            proto,
+            name,
+        }))
     }
 }
 
-/// The target for the upstream, in origin form.
+/// Writes `Host`, `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to a trusted peer's, in place of anybody else's.
+pub(super) fn set_forwarded(headers: &mut HeaderMap, trusted: bool, host: &AskedHost) {
+    let proto = HeaderValue::from_static(host.proto);
+    for (name, own, is_list) in [
+        (X_FORWARDED_FOR, &host.peer, true),
+        (FORWARDED, &host.forwarded, true),
+        (X_FORWARDED_PROTO, &proto, false),
+        (X_FORWARDED_HOST, &host.value, false),
+    ] {
+        let before = if trusted { joined(headers, &name) } else { None };
+        let value = match before {
+            None => Some(own.clone()),
+            Some(before) if is_list => {
+                HeaderValue::from_bytes(&[before.as_bytes(), b", ", own.as_bytes()].concat()).ok()
+            }
+            Some(before) => HeaderValue::from_str(&before).ok(),
+        };
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
+    headers.insert(HOST, host.value.clone());
+    if !trusted {
+        remove_all(headers, |name| OF_OTHER_PROXIES.contains(&name.as_str()));
+    }
+}
+
+/// Fields in which proxies say what only a trusted one may.
+const OF_OTHER_PROXIES: [&str; 5] =
+    ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"];
+
+/// All values of a field as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// The target for the upstream, in origin form; `asked` itself where it is just that.
 #[must_use]
-pub(super) fn origin_form(path: &str, query: Option<&str>) -> Option<Uri> {
+pub(super) fn origin_form(asked: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
+    if asked.authority().is_none() && asked.path() == path && asked.query() == query {
+        return Some(asked.clone());
+    }
     match query {
         Some(query) => format!("{path}?{query}").parse().ok(),
         None => path.parse().ok(),
@@ -397,21 +434,44 @@ mod tests {
     #[test]
     fn forwarding_headers_of_strangers_are_replaced() {
         let peer: IpAddr = "9.9.9.9".parse().unwrap();
+        let request = Request::get("/").header(HOST, "A.example").body(()).unwrap();
+        let host = AskedHost::of(&request, None, peer, false).unwrap();
         let mut map = headers(&[
             ("x-forwarded-for", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-real-ip", "1.1.1.1"),
         ]);
-        set_forwarded(&mut map, peer, false, false, "a.example");
+        set_forwarded(&mut map, false, &host);
         assert_eq!(map["x-forwarded-for"], "9.9.9.9");
         assert_eq!(map["forwarded"], "for=9.9.9.9;host=\"a.example\";proto=http");
         assert_eq!(map["x-forwarded-proto"], "http");
         assert!(!map.contains_key("x-real-ip"));
         let mut map = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        set_forwarded(&mut map, peer, true, false, "a.example");
+        set_forwarded(&mut map, true, &host);
         assert_eq!(map["x-forwarded-for"], "1.1.1.1, 9.9.9.9");
+        assert_eq!(map["forwarded"], "for=9.9.9.9;host=\"a.example\";proto=http");
         assert_eq!(map["x-forwarded-proto"], "https");
+        assert_eq!((&map["x-forwarded-host"], &map["host"]), (&host.value, &host.value));
+    }
+
+    #[test]
+    fn a_host_is_known_again_only_while_it_stays_the_same() {
+        let peer: IpAddr = "2001:db8::9".parse().unwrap();
+        let ask = |target: &str, host: &str| Request::get(target).header(HOST, host).body(()).unwrap();
+        let first = AskedHost::of(&ask("/", "a.example"), None, peer, true).unwrap();
+        assert_eq!(first.forwarded, "for=\"[2001:db8::9]\";host=\"a.example\";proto=https");
+        let again = AskedHost::of(&ask("/x", "a.example"), Some(&first), peer, true).unwrap();
+        assert!(Rc::ptr_eq(&first, &again));
+        assert_eq!(
+            AskedHost::of(&ask("/", "b.example"), Some(&first), peer, true).unwrap().name,
+            "b.example"
+        );
+        let mut twice = ask("/", "a.example");
+        twice.headers_mut().append(HOST, HeaderValue::from_static("a.example"));
+        for bad in [ask("http://b.example/", "a.example"), twice] {
+            assert!(AskedHost::of(&bad, Some(&first), peer, true).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

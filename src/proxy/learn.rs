@@ -23,6 +23,12 @@ pub(super) struct Named {
     pub failed: bool,
 }
 
+impl Named {
+    fn is_silent(&self) -> bool {
+        self.identity.is_none() && !self.source_silent && !self.failed
+    }
+}
+
 /// What became of the response.
 pub(super) enum Learned {
     /// It goes to the browser.
@@ -49,6 +55,10 @@ pub(super) fn apply(
     headers: &mut HeaderMap,
     now: Moment,
 ) -> Learned {
+    // Most responses say nothing: then `learn` draws no lesson, wherever the session stands.
+    if named.is_silent() && cookies.configured.is_empty() && visit.adopting.is_empty() {
+        return Learned::Passes;
+    }
     let tokens = tokens_of(table, visit, cookies);
     let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
     if named.failed && visit.app.config.require_user && change == Cookies::Fresh {

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 
 use super::body::Upload;
-use crate::clock::Stopwatch;
+use crate::clock::{Patience, Stopwatch};
 use crate::config::Upstream;
 
 /// A connection is closed after this age, so that a changed address or a new node is found.
@@ -90,15 +90,22 @@ struct Inner {
 type Resolved = Option<(Stopwatch, Vec<SocketAddr>)>;
 
 struct Idle {
-    sender: SendRequest<Upload>,
+    connection: Upstreamed,
     since: Stopwatch,
+}
+
+/// One connection.
+pub struct Upstreamed {
+    /// Sends requests on it.
+    pub sender: SendRequest<Upload>,
+    /// For the first byte of an answer.
+    pub patience: Patience,
     born: Stopwatch,
 }
 
 /// A connection in use. Dropped, it is closed, unless it was given back.
 pub struct Lease {
-    sender: Option<SendRequest<Upload>>,
-    born: Stopwatch,
+    connection: Option<Upstreamed>,
     /// It carried another request before.
     pub reused: bool,
     pool: Pool,
@@ -122,24 +129,24 @@ impl Pool {
     pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
         let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => self.wait_for_permit().await?,
+            Err(_) => Box::pin(self.wait_for_permit()).await?,
         };
         if !fresh {
             while let Some(idle) = self.take_idle() {
-                if let Some(lease) = self.revive(idle, &permit).await {
-                    return Ok(lease.with(permit));
+                if let Some(connection) = revive(idle).await {
+                    let pool = self.clone();
+                    return Ok(Lease {
+                        connection: Some(connection),
+                        reused: true,
+                        pool,
+                        permit: Some(permit),
+                    });
                 }
             }
         }
-        let sender = self.connect().await?;
-        let lease = Lease {
-            sender: Some(sender),
-            born: Stopwatch::start(),
-            reused: false,
-            pool: self.clone(),
-            permit: None,
-        };
-        Ok(lease.with(permit))
+        let sender = Box::pin(self.connect()).await?;
+        let connection = Upstreamed { sender, patience: Patience::default(), born: Stopwatch::start() };
+        Ok(Lease { connection: Some(connection), reused: false, pool: self.clone(), permit: Some(permit) })
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -158,15 +165,6 @@ impl Pool {
             idle.pop_front();
         }
         idle.pop_back()
-    }
-
-    /// `None` when the connection turns out to be closed.
-    async fn revive(&self, idle: Idle, _permit: &OwnedSemaphorePermit) -> Option<Lease> {
-        let mut sender = idle.sender;
-        if sender.is_closed() || older_than(idle.born, MAX_AGE) || sender.ready().await.is_err() {
-            return None;
-        }
-        Some(Lease { sender: Some(sender), born: idle.born, reused: true, pool: self.clone(), permit: None })
     }
 
     async fn connect(&self) -> Result<SendRequest<Upload>, PoolError> {
@@ -249,35 +247,35 @@ impl Pool {
     }
 }
 
+/// `None` when the connection turns out to be closed.
+async fn revive(idle: Idle) -> Option<Upstreamed> {
+    let mut connection = idle.connection;
+    let closed = connection.sender.is_closed() || older_than(connection.born, MAX_AGE);
+    (!closed && connection.sender.ready().await.is_ok()).then_some(connection)
+}
+
 fn older_than(since: Stopwatch, limit: Duration) -> bool {
     u128::from(since.elapsed_us()) > limit.as_micros()
 }
 
 impl Lease {
-    fn with(mut self, permit: OwnedSemaphorePermit) -> Self {
-        self.permit = Some(permit);
-        self
-    }
-
     /// The connection; `None` once it was given back or discarded.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Upload>> {
-        self.sender.as_mut()
+    pub fn connection(&mut self) -> Option<&mut Upstreamed> {
+        self.connection.as_mut()
     }
 
     /// The answer has been read to its end: the connection may carry another request.
     pub fn give_back(&mut self) {
-        let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) else {
-            self.permit = None;
-            return;
-        };
-        let idle = Idle { sender, since: Stopwatch::start(), born: self.born };
-        self.pool.0.idle.borrow_mut().push_back(idle);
         self.permit = None;
+        if let Some(connection) = self.connection.take().filter(|c| !c.sender.is_closed()) {
+            let idle = Idle { connection, since: Stopwatch::start() };
+            self.pool.0.idle.borrow_mut().push_back(idle);
+        }
     }
 
     /// The connection is closed.
     pub fn discard(&mut self) {
-        self.sender = None;
+        self.connection = None;
         self.permit = None;
     }
 }

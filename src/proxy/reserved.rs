@@ -55,9 +55,9 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     match (subpath, &visit.method) {
         ("status", &Method::GET | &Method::HEAD) => status(table, intake, now),
-        ("touch", &Method::POST) if !is_same_origin(headers, &visit.host) => cross_site(),
+        ("touch", &Method::POST) if !is_same_origin(headers, &visit.host.name) => cross_site(),
         ("touch", &Method::POST) => touch(table, intake, now),
-        ("ask", &Method::POST) if !is_same_origin(headers, &visit.host) => cross_site(),
+        ("ask", &Method::POST) if !is_same_origin(headers, &visit.host.name) => cross_site(),
         ("ask", &Method::POST) => ask(table, visit, intake, body, now).await,
         ("status" | "touch" | "ask", _) => {
             answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])

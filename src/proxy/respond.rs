@@ -1,6 +1,7 @@
 //! From a forwarded request to the browser's answer: sending, learning, streaming.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE, UPGRADE};
 use http::response::Parts;
@@ -11,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
 use super::forward::{Answered, UpstreamError, send};
-use super::handle::{Judged, Proxy, rewrite, visit_identity};
+use super::handle::{Connection, Judged, Proxy, rewrite, visit_identity};
 use super::headers;
 use super::learn::{self, Learned};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
@@ -21,19 +22,19 @@ use super::sources::{self, Heard, Said};
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
 use super::{answer, userinfo};
-use crate::session::activity::Kind;
+use crate::session::EndReason;
+use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::deletion;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::SourceKind;
 use crate::session::record::{Session, State};
-use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
 
 impl Proxy {
     /// Forwards the request for its session, if it has one.
     pub(super) async fn forward(
         self: Rc<Self>,
-        mut judged: Judged,
+        mut judged: Box<Judged>,
         body: Incoming,
         mut access: AccessGuard,
     ) -> Response<Body> {
@@ -42,7 +43,7 @@ impl Proxy {
             Ok(upload) => upload,
             Err((status, detail)) => {
                 access.finish(status, "bad_sign_in");
-                return answer::problem(status, "Sign-in refused", &[("detail", Some(detail))]);
+                return answer::problem(status, "Sign-in refused", &[("detail", Some(&detail))]);
             }
         };
         if let Err(fault) = rewrite(&mut judged) {
@@ -53,9 +54,10 @@ impl Proxy {
                 &[("detail", Some(&fault.to_string()))],
             );
         }
-        let Judged { mut parts, visit, intake, websocket, site, .. } = judged;
-        access.session(visit_identity(&self.shared.table, &visit, visit.began));
+        let Judged { mut parts, visit, intake, websocket, site, connection, .. } = *judged;
+        access.session(|| visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+        let browser = browser.map(|upgrade| (upgrade, connection));
         let bound = self.bind(&visit);
         let request = Request::from_parts(parts, upload);
         let sent = self.send_bound(&visit, bound.as_ref(), request, &state, site.first_byte_timeout).await;
@@ -69,7 +71,8 @@ impl Proxy {
             }
             Err(error) => {
                 visit.app.metrics.upstream_error(error.label());
-                tracing::warn!(app = %visit.app.config.name, reason = error.label(), error = %chain(&error), "no answer from the upstream");
+                let app = &visit.app.config.name;
+                tracing::warn!(%app, reason = error.label(), error = %chain(&error), "no answer from the upstream");
                 access.finish(error.status(), error.label());
                 answer::problem(error.status(), title(&error), &[])
             }
@@ -80,8 +83,7 @@ impl Proxy {
     fn bind(&self, visit: &Visit) -> Option<Bound> {
         let (session, _) = visit.session.as_ref()?;
         let busy = session.busy();
-        let id = self.shared.table.inspect(session, visit.began, |s| s.id);
-        Some(Bound { exchange: self.exchanges.register(id), busy, live: None })
+        Some(Bound { exchange: self.exchanges.register(session.id()), busy, live: None })
     }
 
     /// Sends the request unless its session ends before; an end that is told stops the waiting for the app.
@@ -142,7 +144,7 @@ impl Proxy {
             }
             // A silent end (the app signed the user out meanwhile): the browser asks again, now without a session.
             _ if navigates && matches!(visit.method, Method::GET | Method::HEAD) => {
-                answer::redirect(&visit.target)
+                answer::redirect(&visit.target())
             }
             _ => answer::problem(StatusCode::UNAUTHORIZED, "Session ended", &[]),
         }
@@ -154,7 +156,7 @@ impl Proxy {
         judged: &mut Judged,
         body: Incoming,
         state: &UploadState,
-    ) -> Result<Upload, (StatusCode, &'static str)> {
+    ) -> Result<Upload, (StatusCode, String)> {
         use http_body::Body as _;
         let form = form_of(&judged.visit);
         let Some((index, field)) = form else {
@@ -165,20 +167,19 @@ impl Proxy {
                 incoming: body,
                 limit: judged.site.body_bytes,
                 state: state.clone(),
+                progress: self.hold_idle(judged),
             });
         };
-        let collected = Limited::new(body, MAX_SIGN_IN_BODY).collect().await;
+        let collected = Box::pin(Limited::new(body, MAX_SIGN_IN_BODY).collect()).await;
         let bytes = collected
-            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large"))?
+            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large".to_owned()))?
             .to_bytes();
-        let head = &judged.parts.headers;
-        let (kind, encoding) =
-            (head.get(http::header::CONTENT_TYPE), head.get(http::header::CONTENT_ENCODING));
-        let user = login_form::user_of(kind, encoding, judged.visit.query.as_deref(), &bytes, &field)
-            .map_err(|fault| (fault.status(), fault.detail()))?;
+        let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
+        let user = login_form::user_of(head, query, &bytes, &field);
+        let user = user.map_err(|fault| (fault.status(), fault.to_string()))?;
         if let Some(user) = user {
             crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
-                .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long"))?;
+                .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long".to_owned()))?;
             judged.visit.form_user = Some((index, user));
         }
         // The body goes on with a length of its own, whatever framing it came in.
@@ -187,13 +188,28 @@ impl Proxy {
         Ok(Upload::Full((!bytes.is_empty()).then_some(bytes)))
     }
 
+    /// An upload that began as its user's activity goes on being it, within bounds (R20).
+    fn hold_idle(&self, judged: &Judged) -> Option<Box<dyn FnMut(u64)>> {
+        let Action::Forward { touch: true, .. } = judged.intake.action else { return None };
+        let (session, _) = judged.visit.carried()?;
+        let idle = self.shared.table.inspect(&session, judged.now, |s| s.policy.idle_timeout)?;
+        let mut hold = UploadHold::new(judged.now, idle);
+        let shared = Arc::clone(&self.shared);
+        Some(Box::new(move |bytes| {
+            let now = shared.clock.now();
+            if hold.progressed(bytes, now) {
+                shared.table.touch(&session, now);
+            }
+        }))
+    }
+
     async fn respond(
         self: Rc<Self>,
-        mut visit: Visit,
+        mut visit: Box<Visit>,
         action: Action,
         (response, lease): Answered,
         bound: Option<Bound>,
-        browser: Option<OnUpgrade>,
+        browser: Option<(OnUpgrade, Rc<Connection>)>,
         mut access: AccessGuard,
     ) -> Response<Body> {
         let upgrade = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&response));
@@ -242,7 +258,11 @@ impl Proxy {
                 |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
             table.inspect(session, now, signed_in)
         });
-        let userinfo = self.ask_userinfo(visit, &cookies, head, now).await;
+        let userinfo = match userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
+            // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
+            Some(due) => Box::pin(self.ask_userinfo(visit, &cookies, head, due)).await,
+            None => None,
+        };
         let heard = Heard { status: head.status, headers: &head.headers, cookies: &cookies, userinfo };
         let named = sources::name(visit, &heard, now);
         let learned = learn::apply(table, visit, &cookies, named, &mut head.headers, self.shared.clock.now());
@@ -257,9 +277,8 @@ impl Proxy {
         visit: &Visit,
         cookies: &ResponseCookies,
         head: &mut Parts,
-        now: Moment,
+        (index, path): (usize, String),
     ) -> Option<(usize, Said)> {
-        let (index, path) = userinfo::is_due(visit, cookies, &self.shared.asked, now)?;
         let SourceKind::UserInfo { names, .. } = &visit.app.config.identity.get(index)?.kind else {
             return None;
         };
@@ -318,7 +337,7 @@ impl Proxy {
     fn open_tunnel(
         self: &Rc<Self>,
         visit: &Visit,
-        (browser, app_side): (OnUpgrade, Option<OnUpgrade>),
+        ((browser, connection), app_side): ((OnUpgrade, Rc<Connection>), Option<OnUpgrade>),
         lease: Lease,
         bound: Option<Bound>,
         mut access: AccessGuard,
@@ -329,7 +348,7 @@ impl Proxy {
         let proxy = Rc::clone(self);
         // The task ends with either connection, with the session, or with the gateway.
         tokio::task::spawn_local(async move {
-            let (_live, _lease) = (live, lease);
+            let (_live, _lease, _connection) = (live, lease, connection);
             let Some(app_side) = app_side else { return };
             let Ok((browser, app)) = tokio::try_join!(browser, app_side) else { return };
             let mut leaving = proxy.leaving.clone();

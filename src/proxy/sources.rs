@@ -8,19 +8,8 @@ use super::site::AppSite;
 use super::visit::Visit;
 use crate::session::Moment;
 use crate::session::identity::{
-    Identity, LoginForm, Names, SetsCookie, SourceKind, SourceRule, normal_name, split_roles,
+    Identity, LoginForm, Names, Raw, SetsCookie, SourceKind, SourceRule, normal_name, split_roles,
 };
-
-/// User, tenant and roles as a source wrote them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Raw {
-    /// The user; empty for nobody.
-    pub user: String,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// The roles.
-    pub roles: Vec<String>,
-}
 
 /// What one source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +108,12 @@ pub(super) fn of_request(
     trusted: bool,
     now: Moment,
 ) -> Option<(usize, Said)> {
-    app.config.identity.iter().enumerate().find_map(|(index, source)| {
+    let mut failed = None;
+    for (index, source) in app.config.identity.iter().enumerate() {
         let said = match &source.kind {
             SourceKind::RequestHeader(names) if trusted => from_headers(names, headers),
             SourceKind::JwtHeader { name, .. } => match headers.get(name).map(HeaderValue::to_str) {
-                Some(Ok(text)) => verify(app, index, bearer(text), now),
+                Some(Ok(text)) => bearer(text).map_or(Said::Nobody, |token| verify(app, index, token, now)),
                 Some(Err(_)) => Said::Failed,
                 None => Said::Nobody,
             },
@@ -134,21 +124,30 @@ pub(super) fn of_request(
             | SourceKind::JwtCookie { .. }
             | SourceKind::Cookie(_) => Said::Nobody,
         };
-        (said != Said::Nobody).then_some((index, said))
-    })
+        match said {
+            Said::User(_) => return Some((index, said)),
+            // A later source may know better: of two providers, each verifies its own tokens alone.
+            Said::Failed => failed = failed.or(Some((index, said))),
+            Said::Nobody => {}
+        }
+    }
+    failed
 }
 
-fn bearer(text: &str) -> &str {
-    match text.split_once(' ') {
+/// The token, alone or after `Bearer`; `None` where the header carries another kind of credentials, or nothing.
+fn bearer(text: &str) -> Option<&str> {
+    let token = match text.trim().split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        Some(_) | None => text,
-    }
+        Some(_) => return None,
+        None => text.trim(),
+    };
+    (!token.is_empty() && !token.eq_ignore_ascii_case("bearer")).then_some(token)
 }
 
 fn verify(app: &AppSite, index: usize, token: &str, now: Moment) -> Said {
     let Some(Some(verifier)) = app.verifiers.get(index) else { return Said::Failed };
     match verifier.verify(token, now) {
-        Ok(claims) => Said::User(Raw { user: claims.user, tenant: claims.tenant, roles: claims.roles }),
+        Ok(claims) => Said::User(claims),
         Err(fault) => {
             tracing::debug!(app = %app.config.name, fault = fault.label(), "a token was not accepted");
             Said::Failed

@@ -13,9 +13,9 @@ use http::{HeaderValue, Request, StatusCode};
 use parking_lot::Mutex;
 
 use super::set_cookies::ResponseCookies;
-use super::sources::{Raw, Said};
+use super::sources::Said;
 use super::visit::Visit;
-use crate::session::identity::{MAX_NAME_BYTES, MAX_ROLES, Names, SourceKind, split_roles};
+use crate::session::identity::{Names, SourceKind};
 use crate::session::{Moment, Span, TokenKey};
 
 /// How long the app may take to say who somebody is.
@@ -70,7 +70,7 @@ pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> 
     let pairs: Vec<Vec<u8>> =
         jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
     let header = HeaderValue::from_bytes(&pairs.join(b"; ".as_slice())).ok()?;
-    let host = HeaderValue::from_str(&visit.host).ok()?;
+    let host = HeaderValue::from_str(&visit.host.name).ok()?;
     let request = Request::get(path)
         .header(http::header::HOST, host)
         .header(ACCEPT, "application/json")
@@ -91,30 +91,7 @@ pub(super) fn read(status: StatusCode, body: &[u8], names: &Names<jsonptr::Point
     else {
         return Said::Failed;
     };
-    let text = |pointer: &jsonptr::PointerBuf| match pointer.resolve(&document) {
-        Ok(serde_json::Value::String(text)) => Some(text.clone()),
-        Ok(serde_json::Value::Number(number)) => Some(number.to_string()),
-        Ok(_) | Err(_) => None,
-    };
-    match text(&names.user) {
-        Some(user) if !user.trim().is_empty() => Said::User(Raw {
-            user,
-            tenant: names.tenant.as_ref().and_then(text),
-            roles: names.roles.as_ref().map(|pointer| roles(pointer, &document)).unwrap_or_default(),
-        }),
-        Some(_) | None => Said::Nobody,
-    }
-}
-
-fn roles(pointer: &jsonptr::PointerBuf, document: &serde_json::Value) -> Vec<String> {
-    match pointer.resolve(document) {
-        Ok(serde_json::Value::String(text)) => split_roles(text).map(str::to_owned).collect(),
-        Ok(serde_json::Value::Array(list)) => {
-            let names = list.iter().filter_map(serde_json::Value::as_str);
-            names.filter(|name| name.len() <= MAX_NAME_BYTES).take(MAX_ROLES).map(str::to_owned).collect()
-        }
-        Ok(_) | Err(_) => Vec::new(),
-    }
+    names.read(&document).map_or(Said::Nobody, Said::User)
 }
 
 /// Which userinfo source is to be asked about this response, with its path and the value asked about.

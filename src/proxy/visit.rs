@@ -1,8 +1,10 @@
 //! What the gateway remembers of one request until its response has been learned from.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::headers::AskedHost;
 use super::intake::Intake;
 use super::site::AppSite;
 use super::sources::Said;
@@ -32,10 +34,8 @@ pub(super) struct Visit {
     pub path: String,
     /// The query as forwarded.
     pub query: Option<String>,
-    /// Path and query as forwarded, for the way back.
-    pub target: String,
-    /// The host that the browser asked, with its port.
-    pub host: String,
+    /// The host that the browser asked.
+    pub host: Rc<AskedHost>,
     /// The browser's `Referer`.
     pub referer: Option<http::HeaderValue>,
     /// The live session whose token travels upstream, and that token.
@@ -55,12 +55,21 @@ pub(super) struct Visit {
     /// The source that named the carried session's user.
     pub known_source: Option<usize>,
     /// The ended session whose end is told by letting the request pass.
-    pub passed_end: Option<Session>,
+    pub passed_end: Option<Box<Session>>,
     /// Unseen tokens that travel on: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
 }
 
 impl Visit {
+    /// Path and query as forwarded, for the way back.
+    #[must_use]
+    pub(super) fn target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
     /// Takes over what the intake found: which session's token travels on, and what is being adopted.
     pub(super) fn carry(&mut self, intake: &Intake) {
         let forwards = matches!(intake.action, Action::Forward { .. });

@@ -13,11 +13,11 @@ use proxy_header::ParseConfig;
 use proxy_header::io::ProxiedStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::proxy::{Connection, Proxy};
-use crate::telemetry::Metrics;
+use crate::telemetry::{ConnectionGuard, Metrics};
 
 /// Most connections of one worker; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 50_000;
@@ -52,6 +52,9 @@ pub(super) struct Acceptor {
     pub metrics: Arc<Metrics>,
 }
 
+/// What an open connection holds: its place among [`MAX_CONNECTIONS`], and its count.
+type Open = (OwnedSemaphorePermit, ConnectionGuard);
+
 impl Acceptor {
     /// Accepts until the gateway leaves; then returns once every connection has ended.
     pub(super) async fn run(self, listener: TcpListener, proxy: Rc<Proxy>) {
@@ -67,9 +70,8 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     let (acceptor, proxy) = (self.clone(), Rc::clone(&proxy));
                     tokio::task::spawn_local(async move {
-                        let _permit = permit;
-                        let _open = acceptor.metrics.connection();
-                        acceptor.serve(stream, peer.ip(), proxy).await;
+                        let open = (permit, acceptor.metrics.connection());
+                        acceptor.serve(stream, (peer.ip(), open), proxy).await;
                     });
                 }
                 Err(error) => {
@@ -85,11 +87,11 @@ impl Acceptor {
         let _ = permits.acquire_many(all).await;
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, proxy: Rc<Proxy>) {
+    async fn serve(self, stream: TcpStream, (peer, open): (IpAddr, Open), proxy: Rc<Proxy>) {
         // Small answers must not wait for more.
         let _ = stream.set_nodelay(true);
         if !self.proxy_protocol {
-            return self.secure(stream, peer, proxy).await;
+            return self.secure(stream, (peer, open), proxy).await;
         }
         let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
         let header = tokio::time::timeout(HANDSHAKE, ProxiedStream::create_from_tokio(stream, config)).await;
@@ -98,17 +100,17 @@ impl Acceptor {
                 // LOCAL (health checks of the balancer) carries no address: the peer is itself.
                 let peer =
                     stream.proxy_header().proxied_address().map_or(peer, |address| address.source.ip());
-                self.secure(stream, peer, proxy).await;
+                self.secure(stream, (peer, open), proxy).await;
             }
             Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a connection without a PROXY header was closed"),
         }
     }
 
-    async fn secure<S>(self, stream: S, peer: IpAddr, proxy: Rc<Proxy>)
+    async fn secure<S>(self, stream: S, (peer, open): (IpAddr, Open), proxy: Rc<Proxy>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Connection { peer, tls: self.tls.is_some() };
+        let connection = Connection::new(peer, self.tls.is_some(), open);
         let Some(tls) = self.tls.clone() else { return self.http1(stream, connection, proxy).await };
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
         match handshake {
@@ -121,12 +123,12 @@ impl Acceptor {
         }
     }
 
-    async fn http1<S>(self, stream: S, connection: Connection, proxy: Rc<Proxy>)
+    async fn http1<S>(self, stream: S, connection: Rc<Connection>, proxy: Rc<Proxy>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |request| {
-            let proxy = Rc::clone(&proxy);
+            let (proxy, connection) = (Rc::clone(&proxy), Rc::clone(&connection));
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http1::Builder::new()
@@ -145,12 +147,12 @@ impl Acceptor {
         ended(serving.await);
     }
 
-    async fn http2<S>(self, stream: S, connection: Connection, proxy: Rc<Proxy>)
+    async fn http2<S>(self, stream: S, connection: Rc<Connection>, proxy: Rc<Proxy>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |request| {
-            let proxy = Rc::clone(&proxy);
+            let (proxy, connection) = (Rc::clone(&proxy), Rc::clone(&connection));
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http2::Builder::new(LocalExecutor)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use super::accept::Acceptor;
 use super::admin_port::{self, AdminPort};
 use super::cuts::Cuts;
 use super::hub::Hub;
+use super::jwks::Fetcher;
 use super::listener::{self, BindError};
 use super::settings::{book, needs_restart};
 use super::tls::{self, TlsError};
@@ -74,7 +75,7 @@ pub struct Inner {
     shared: Arc<Shared>,
     config: ArcSwap<Config>,
     /// The file that a reload reads.
-    file: ArcSwapOption<PathBuf>,
+    file: watch::Sender<Option<PathBuf>>,
     secret: [u8; 32],
     made_with: MadeWith,
     cuts: Cuts,
@@ -166,14 +167,15 @@ impl Inner {
         let table = Arc::new(Table::new(book(&config), hub));
         let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
-        let keys = verifiers::Keys::default();
+        let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
+        let keys = verifiers::Keys::new(fetcher);
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
         let shared =
             Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
         let inner = Arc::new(Self {
             shared: Arc::new(shared),
             config: ArcSwap::from_pointee(config),
-            file: ArcSwapOption::empty(),
+            file: watch::channel(None).0,
             secret,
             made_with,
             cuts,
@@ -209,9 +211,9 @@ impl Inner {
         self.config.load_full()
     }
 
-    /// From now on the file at `path` is what a reload reads.
+    /// From now on the file at `path` is what a reload reads, and it is read whenever its content changes.
     pub fn reload_from(&self, path: PathBuf) {
-        self.file.store(Some(Arc::new(path)));
+        self.file.send_replace(Some(path));
     }
 
     /// Reads the file again. Faults change nothing; no connection is cut but those of sessions that end by it.
@@ -220,7 +222,9 @@ impl Inner {
     /// The faults of the file.
     pub fn reload(&self) -> Result<Reloaded, config::Faults> {
         let _one_at_a_time = self.reloading.lock();
-        let Some(path) = self.file.load_full() else { return Ok(Reloaded { needs_restart: Vec::new() }) };
+        let Some(path) = self.file.borrow().clone() else {
+            return Ok(Reloaded { needs_restart: Vec::new() });
+        };
         let loaded = config::load(&path);
         self.shared.metrics.reloaded(loaded.is_ok());
         match loaded {
@@ -243,6 +247,7 @@ impl Inner {
             keys.verifier(kind)
         });
         site.store(Arc::new(new));
+        self.keys.keep(&config);
         self.config.store(Arc::new(config));
         for key in &needs_restart {
             tracing::warn!(key, "this change needs a restart");
@@ -306,14 +311,16 @@ impl Inner {
     /// What the control thread does besides serving the admin API.
     pub(super) async fn housekeeping(self: Arc<Self>) {
         let sweeping = control::sweep(Arc::clone(&self.shared.table), self.shared.clock.clone());
-        let fetching = self.keys.fetch();
+        let fetching = self.keys.fetch(&self.shared.clock);
         let watching = async {
-            let Some(path) = self.file.load_full() else { return std::future::pending().await };
+            let mut file = self.file.subscribe();
+            let named = file.wait_for(Option::is_some).await.ok().and_then(|path| path.clone());
+            let Some(path) = named else { return std::future::pending().await };
             let reload = async || {
                 let inner = Arc::clone(&self);
                 let _told_in_the_log = tokio::task::spawn_blocking(move || inner.reload()).await;
             };
-            control::watch((*path).clone(), reload).await;
+            control::watch(path, reload).await;
         };
         tokio::select! {
             () = sweeping => {}

@@ -9,6 +9,7 @@ mod control;
 mod cuts;
 mod gateway;
 mod hub;
+mod jwks;
 mod listener;
 mod settings;
 mod tls;

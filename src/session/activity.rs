@@ -1,6 +1,14 @@
 //! Which requests count as the user's activity, and what kind of answer a request expects.
 
 use super::path::Pattern;
+use super::{Moment, Span};
+
+/// Bytes a second below which an upload is no activity: the lowest rate that Apache's mod_reqtimeout takes a body at by
+/// default.
+pub const MIN_UPLOAD_RATE: u64 = 500;
+
+/// The least time over which the rate is taken, and so how often an upload renews the idle clock.
+const RATE_WINDOW: Span = Span::from_secs(1);
 
 /// A rule of `inactive`: requests that it matches are not the user's activity.
 #[derive(Clone, Debug)]
@@ -83,5 +91,62 @@ impl Asked<'_> {
                 method.as_deref().is_none_or(|m| m == self.method.as_str()) && path.matches(self.path)
             }
         }
+    }
+}
+
+/// An upload in progress, which holds the idle clock of its session: only at [`MIN_UPLOAD_RATE`], and for no more than
+/// one further `idle_timeout` (R20).
+#[derive(Clone, Copy, Debug)]
+pub struct UploadHold {
+    until: Moment,
+    since: Moment,
+    bytes: u64,
+}
+
+impl UploadHold {
+    /// An upload whose head came, and renewed the idle clock, at `began`.
+    #[must_use]
+    pub const fn new(began: Moment, idle_timeout: Span) -> Self {
+        Self { until: began.plus(idle_timeout), since: began, bytes: 0 }
+    }
+
+    /// More bytes have come; whether the idle clock is to be renewed.
+    pub fn progressed(&mut self, bytes: u64, now: Moment) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let elapsed = now.since(self.since);
+        if elapsed < RATE_WINDOW {
+            return false;
+        }
+        let steady = self.bytes.saturating_mul(1000) / elapsed.as_ms() >= MIN_UPLOAD_RATE;
+        (self.since, self.bytes) = (now, 0);
+        steady && now <= self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGAN: Moment = Moment::from_unix_ms(1_000_000);
+
+    fn after(ms: u64) -> Moment {
+        BEGAN.plus(Span::from_ms(ms))
+    }
+
+    #[test]
+    fn only_a_steady_upload_holds_the_idle_clock() {
+        let mut hold = UploadHold::new(BEGAN, Span::from_secs(60));
+        assert!(!hold.progressed(1_000_000, after(999)), "not more often than once a second");
+        assert!(hold.progressed(0, after(1_000)));
+        assert!(!hold.progressed(499, after(2_000)), "too slow");
+        assert!(hold.progressed(500, after(3_000)), "a pause does not count against what follows");
+        assert!(!hold.progressed(500, after(3_000)), "time stands still");
+    }
+
+    #[test]
+    fn no_upload_holds_for_longer_than_one_idle_timeout() {
+        let mut hold = UploadHold::new(BEGAN, Span::from_secs(60));
+        assert!(hold.progressed(1_000_000, after(60_000)));
+        assert!(!hold.progressed(1_000_000, after(61_001)));
     }
 }

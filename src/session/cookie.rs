@@ -178,9 +178,12 @@ impl std::fmt::Debug for SetCookie {
 }
 
 /// Reads one `Set-Cookie` field; `request_path` yields the default path (RFC 6265bis section 5.1.4).
-/// `None` when a browser would ignore the field.
+/// `None` when a browser would ignore the field; for any control character but a tab it must (section 5.6).
 #[must_use]
 pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<SetCookie> {
+    if field.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return None;
+    }
     let text = String::from_utf8_lossy(field);
     let parsed = cookie::Cookie::parse(text.as_ref()).ok()?;
     if parsed.name().is_empty() {
@@ -201,7 +204,10 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
         deletes: expired || value.trim_matches('"').is_empty(),
         value,
         attributes: Attributes {
-            domain: parsed.domain().map(|d| d.trim_start_matches('.').to_owned()),
+            domain: parsed
+                .domain()
+                .map(|d| d.trim_start_matches('.').trim().to_owned())
+                .filter(|d| !d.is_empty()),
             path,
             secure: parsed.secure().unwrap_or(false),
             http_only: parsed.http_only().unwrap_or(false),
@@ -303,7 +309,8 @@ mod tests {
         assert!(!set.deletes);
         assert_eq!(
             deletion(&set.name, &set.attributes),
-            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; HttpOnly; SameSite=Strict"
+            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; \
+             HttpOnly; SameSite=Strict"
         );
     }
 

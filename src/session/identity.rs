@@ -4,6 +4,7 @@
 //! which one named its user (R8). The IO some of them need (bodies, userinfo, keys) stays outside.
 
 use http::{HeaderName, StatusCode};
+use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
 use super::path::Pattern;
@@ -78,6 +79,48 @@ pub struct Names<T> {
     pub tenant: Option<T>,
     /// Where the roles stand.
     pub roles: Option<T>,
+}
+
+/// User, tenant and roles as a source wrote them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raw {
+    /// The user; empty for nobody.
+    pub user: String,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The roles.
+    pub roles: Vec<String>,
+}
+
+impl Names<jsonptr::PointerBuf> {
+    /// What stands in `document`; `None` where it names no user. Roles are a list of strings, or one string as
+    /// [`split_roles`] reads it.
+    #[must_use]
+    pub fn read(&self, document: &Value) -> Option<Raw> {
+        let text = |pointer: &jsonptr::PointerBuf| match pointer.resolve(document) {
+            Ok(Value::String(text)) => Some(text.clone()),
+            Ok(Value::Number(number)) => Some(number.to_string()),
+            Ok(_) | Err(_) => None,
+        };
+        let user = text(&self.user).filter(|user| !user.trim().is_empty())?;
+        let roles = self.roles.as_ref().and_then(|pointer| pointer.resolve(document).ok());
+        Some(Raw {
+            user,
+            tenant: self.tenant.as_ref().and_then(text),
+            roles: roles.map(json_roles).unwrap_or_default(),
+        })
+    }
+}
+
+fn json_roles(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => split_roles(text).map(str::to_owned).collect(),
+        Value::Array(list) => {
+            let names = list.iter().filter_map(Value::as_str);
+            names.filter(|name| name.len() <= MAX_NAME_BYTES).take(MAX_ROLES).map(str::to_owned).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    }
 }
 
 /// One `[[app.identity]]`.

@@ -178,6 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_response_teaches_nothing_wherever_its_session_stands() {
+        let ann = who("ann", 0);
+        for carried in [
+            Carried::Nothing,
+            Carried::Over,
+            Carried::Anonymous { current: true },
+            Carried::Anonymous { current: false },
+            Carried::SignedIn { identity: &ann, current: true },
+            Carried::SignedIn { identity: &ann, current: false },
+        ] {
+            for place in [Place::Other, Place::SignIn, Place::Login, Place::Logout, Place::Public] {
+                for (sign_in_known, after_end) in [(true, true), (true, false), (false, true), (false, false)]
+                {
+                    let silent = taught(carried, Cookies::Untouched, None);
+                    let lesson = learn(&Taught { place, sign_in_known, after_end, ..silent });
+                    // Withholding concerns cookies, and there are none.
+                    assert!(matches!(lesson, Lesson::Nothing | Lesson::Withhold), "{carried:?} {lesson:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn lessons_follow_from_what_was_carried_and_set() {
         let (ann, bob) = (who("ann", 0), who("bob", 0));
         let anonymous = Carried::Anonymous { current: true };

@@ -19,6 +19,7 @@ pub mod cookie;
 pub mod device;
 pub mod gate;
 pub mod identity;
+pub mod keys;
 pub mod layers;
 pub mod lesson;
 pub mod path;

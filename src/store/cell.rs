@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::session::SessionId;
 use crate::session::record::Session;
 
 /// A session and what changes beside it without its lock.
 pub(super) struct Cell {
+    /// As in the session; it never changes.
+    pub(super) id: SessionId,
     pub(super) session: Mutex<Session>,
     /// Exchanges in progress; an end needs to reach the workers only when there are some.
     exchanges: AtomicU32,
@@ -21,6 +24,7 @@ pub(super) struct Cell {
 impl Cell {
     pub(super) fn new(session: Session) -> Arc<Self> {
         Arc::new(Self {
+            id: session.id,
             session: Mutex::new(session),
             exchanges: AtomicU32::new(0),
             live_connections: AtomicU32::new(0),
@@ -42,6 +46,12 @@ impl Cell {
 pub struct SessionRef(pub(super) Arc<Cell>);
 
 impl SessionRef {
+    /// Its public name.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.0.id
+    }
+
     /// Counts one exchange in progress until the guard is dropped.
     #[must_use]
     pub fn busy(&self) -> BusyGuard {

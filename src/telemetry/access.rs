@@ -54,13 +54,17 @@ impl AccessGuard {
     pub fn app(&mut self, app: &Arc<AppMetrics>, client: IpAddr, path: &str) {
         self.app = Some(Arc::clone(app));
         self.client = client;
-        self.path.clear();
-        self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
+        if is_written() {
+            self.path.clear();
+            self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
+        }
     }
 
-    /// For whose session it goes.
-    pub fn session(&mut self, session: Option<(SessionId, Option<Arc<Identity>>)>) {
-        if let Some((id, identity)) = session {
+    /// For whose session it goes; asked only where it is written.
+    pub fn session(&mut self, session: impl FnOnce() -> Option<(SessionId, Option<Arc<Identity>>)>) {
+        if is_written()
+            && let Some((id, identity)) = session()
+        {
             self.session = Some(id);
             self.identity = identity;
         }
@@ -91,6 +95,11 @@ impl AccessGuard {
     pub fn broke_off(&mut self) {
         self.outcome = "broke_off";
     }
+}
+
+/// Whether access lines are written at all; otherwise nothing is gathered for them.
+fn is_written() -> bool {
+    tracing::enabled!(target: "access", tracing::Level::INFO)
 }
 
 impl Drop for AccessGuard {

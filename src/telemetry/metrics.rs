@@ -179,6 +179,7 @@ pub struct Metrics {
     open_connections: AtomicI64,
     accept_errors: Counter,
     reloads: [Counter; 2],
+    key_fetches: [Counter; 2],
     admin_refusals: Counter,
 }
 
@@ -202,6 +203,7 @@ impl Metrics {
             open_connections: AtomicI64::default(),
             accept_errors: Counter::default(),
             reloads: Default::default(),
+            key_fetches: Default::default(),
             admin_refusals: Counter::default(),
         })
     }
@@ -245,6 +247,11 @@ impl Metrics {
         add(&self.reloads[usize::from(accepted)], 1);
     }
 
+    /// The keys of an identity provider were fetched, or could not be.
+    pub fn keys_fetched(&self, fetched: bool) {
+        add(&self.key_fetches[usize::from(fetched)], 1);
+    }
+
     /// A call of the admin API had no token, or a wrong one.
     pub fn admin_refused(&self) {
         add(&self.admin_refusals, 1);
@@ -275,6 +282,10 @@ impl Metrics {
         out.family("tenure_config_reloads_total", "counter", "Reloads by result.");
         for (result, counter) in ["refused", "accepted"].iter().zip(&self.reloads) {
             out.sample("tenure_config_reloads_total", &[("result", result)], read(counter));
+        }
+        out.family("tenure_jwks_fetches_total", "counter", "Fetches of identity providers' keys by result.");
+        for (result, counter) in ["failed", "fetched"].iter().zip(&self.key_fetches) {
+            out.sample("tenure_jwks_fetches_total", &[("result", result)], read(counter));
         }
         out.family("tenure_build_info", "gauge", "The version that runs.");
         out.sample("tenure_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);

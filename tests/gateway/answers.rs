@@ -79,7 +79,9 @@ async fn a_websocket_handshake_of_an_ended_session_is_refused() {
 async fn the_limit_and_a_revocation_are_told_by_a_page() {
     let world = World::new().await;
     let first = world.signed_in("ann").await;
+    world.pass(1);
     let second = world.signed_in("ann").await;
+    world.pass(1);
     let third = world.signed_in("ann").await;
     let page = first.navigate("/page").await;
     assert_eq!(page.status, 401);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::setup::{BY_HEADER, POLICY, World, who};
-use crate::support::browser::{Ask, Heard, Mode};
+use crate::support::browser::{Ask, Browser, Heard, Mode};
 use crate::support::wait::{PATIENCE, eventually, soon};
 
 #[tokio::test]
@@ -152,4 +152,44 @@ async fn polling_and_prefetching_are_no_activity() {
         browser.fetch("/poll").await;
     }
     assert_eq!(who(&browser).await, None, "3600 s idle, whatever was polled");
+}
+
+/// Sends pieces of an upload to `path`, each after a pause, and tells whether the session outlived all of them.
+async fn uploads_through(world: &World, browser: &Browser, path: &str, pieces: &[(u64, usize)]) -> bool {
+    let upload = browser.upload(path);
+    let mut sent = world.app.uploaded();
+    for (pause, bytes) in pieces {
+        world.pass(*pause);
+        if upload.body.send(vec![b'x'; *bytes].into()).await.is_err() {
+            return false;
+        }
+        sent += *bytes as u64;
+        eventually(PATIENCE, async || world.app.uploaded() == sent || world.live_of("ann").is_empty()).await;
+    }
+    !world.live_of("ann").is_empty()
+}
+
+#[tokio::test]
+async fn a_steady_upload_holds_the_idle_clock_for_one_further_timeout() {
+    // Idle after 3600 s. After a pause the rate is taken anew, so the idle clock is renewed at 3002 s.
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let pieces = [(0, 10), (3000, 10), (2, 100_000), (2998, 10), (2, 100_000)];
+    assert!(uploads_through(&world, &browser, "/upload", &pieces).await);
+    // What came at 6002 s was too late to hold it.
+    world.pass(601);
+    eventually(PATIENCE, async || world.ends_of("ann") == ["idle_timeout"]).await;
+}
+
+#[tokio::test]
+async fn a_trickle_or_an_inactive_upload_holds_nothing() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    assert!(!uploads_through(&world, &browser, "/upload", &[(0, 10), (3000, 10), (601, 10)]).await);
+    let world =
+        World::with(|s| s.identity_headers = true, "inactive = [\"/upload\"]", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    assert!(
+        !uploads_through(&world, &browser, "/upload", &[(0, 10), (3000, 10), (2, 100_000), (601, 10)]).await
+    );
 }

@@ -10,6 +10,7 @@
 mod answers;
 mod custody;
 mod identity;
+mod jwt;
 mod limits;
 mod live;
 mod operations;

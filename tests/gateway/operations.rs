@@ -111,6 +111,24 @@ async fn no_token_is_in_any_log_answer_or_metric() {
 }
 
 #[tokio::test]
+async fn draining_says_so_on_every_tunnel_of_every_worker() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let mut sockets = Vec::new();
+    for _ in 0..8 {
+        sockets.push(browser.websocket("/ws").await.expect("opens"));
+    }
+    assert!(world.gateway.handle().metrics_text().contains("tenure_open_connections 9"), "tunnels count");
+    let World { app: _app, gateway, .. } = world;
+    let draining = tokio::spawn(gateway.drain());
+    for mut socket in sockets {
+        let close = Heard::Closed { code: 1012, reason: "restart".into() };
+        assert_eq!(soon("the close", socket.hear_end()).await, close);
+    }
+    soon("the end of the drain", draining).await.unwrap();
+}
+
+#[tokio::test]
 async fn every_request_is_recorded_once() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;

@@ -12,19 +12,20 @@ use crate::support::app::{App, PASSWORD, Switches};
 use crate::support::browser::{Browser, Page};
 
 /// When every test begins.
-pub const START: Moment = Moment::from_unix_ms(1_750_000_000_000);
+pub(crate) const START: Moment = Moment::from_unix_ms(1_750_000_000_000);
 
 /// One hour idle, eight hours in all, two sessions at most, users by the app's response header.
-pub const POLICY: &str = "[policy]\nidle_timeout = \"1h\"\nforce_relogin = \"8h\"\nmax_concurrent = 2\n";
+pub(crate) const POLICY: &str =
+    "[policy]\nidle_timeout = \"1h\"\nforce_relogin = \"8h\"\nmax_concurrent = 2\n";
 
 /// Users as the app names them.
-pub const BY_HEADER: &str = "[[app.identity]]\nfrom = \"response-header\"\nuser = \"X-Session-User\"\ntenant = \"X-Session-Tenant\"\nroles = \"X-Session-Roles\"\n";
+pub(crate) const BY_HEADER: &str = "[[app.identity]]\nfrom = \"response-header\"\nuser = \"X-Session-User\"\ntenant = \"X-Session-Tenant\"\nroles = \"X-Session-Roles\"\n";
 
 /// Users as the form of the sign-in names them.
-pub const BY_FORM: &str = "[[app.identity]]\nfrom = \"login-form\"\npath = \"/login\"\nuser = \"username\"\nsuccess = { status = [302, 303], location_not = \"/login*\" }\n";
+pub(crate) const BY_FORM: &str = "[[app.identity]]\nfrom = \"login-form\"\npath = \"/login\"\nuser = \"username\"\nsuccess = { status = [302, 303], location_not = \"/login*\" }\n";
 
 /// A gateway with its app.
-pub struct World {
+pub(crate) struct World {
     pub app: App,
     pub gateway: Gateway,
     pub clock: Clock,
@@ -32,12 +33,12 @@ pub struct World {
 
 impl World {
     /// The usual gateway: login known, users by response header, [`POLICY`].
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|s| s.identity_headers = true, "", BY_HEADER, POLICY).await
     }
 
     /// A gateway whose `[[app]]` holds `app_lines`, followed by `identity`, and whose file ends with `rest`.
-    pub async fn with(
+    pub(crate) async fn with(
         habits: impl FnOnce(&mut Switches),
         app_lines: &str,
         identity: &str,
@@ -47,7 +48,10 @@ impl World {
     }
 
     /// A gateway with a configuration of one's own.
-    pub async fn from_text(habits: impl FnOnce(&mut Switches), text: impl FnOnce(&str) -> String) -> Self {
+    pub(crate) async fn from_text(
+        habits: impl FnOnce(&mut Switches),
+        text: impl FnOnce(&str) -> String,
+    ) -> Self {
         let app = App::with(habits).await;
         let clock = Clock::manual(START);
         let text = text(&app.url());
@@ -58,51 +62,51 @@ impl World {
     }
 
     /// A browser of its own.
-    pub fn browser(&self) -> Browser {
+    pub(crate) fn browser(&self) -> Browser {
         Browser::at(self.gateway.http.expect("plain HTTP"))
     }
 
     /// A browser on which `user` has just signed in.
-    pub async fn signed_in(&self, user: &str) -> Browser {
+    pub(crate) async fn signed_in(&self, user: &str) -> Browser {
         let browser = self.browser();
         sign_in(&browser, user).await;
         browser
     }
 
     /// Moves the clock.
-    pub fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.clock.advance(Span::from_secs(seconds));
     }
 
     /// All sessions that fit `state`.
-    pub fn sessions(&self, state: StateFilter) -> Vec<SessionView> {
+    pub(crate) fn sessions(&self, state: StateFilter) -> Vec<SessionView> {
         let filter = Filter { state: Some(state), ..Filter::default() };
         self.gateway.table().list(&filter, None, 1000, self.clock.now()).items
     }
 
     /// The live sessions of `user`.
-    pub fn live_of(&self, user: &str) -> Vec<SessionView> {
+    pub(crate) fn live_of(&self, user: &str) -> Vec<SessionView> {
         let mut live = self.sessions(StateFilter::Active);
         live.retain(|view| view.identity.as_ref().is_some_and(|identity| identity.user == user));
         live
     }
 
     /// The one live session of `user`.
-    pub fn only_session_of(&self, user: &str) -> SessionView {
+    pub(crate) fn only_session_of(&self, user: &str) -> SessionView {
         let mut live = self.live_of(user);
         assert_eq!(live.len(), 1, "{live:?}");
         live.remove(0)
     }
 
     /// Why the sessions of `user` ended, in the order they began.
-    pub fn ends_of(&self, user: &str) -> Vec<&'static str> {
+    pub(crate) fn ends_of(&self, user: &str) -> Vec<&'static str> {
         let mut ended = self.sessions(StateFilter::Ended);
         ended.retain(|view| view.identity.as_ref().is_some_and(|identity| identity.user == user));
         ended.iter().filter_map(|view| view.end.as_ref()).map(|end| end.reason.as_str()).collect()
     }
 
     /// Ends the one live session of `user` as an operator does, and waits until that is in force.
-    pub async fn revoke(&self, user: &str) {
+    pub(crate) async fn revoke(&self, user: &str) {
         let id = self.only_session_of(user).id;
         let session = self.gateway.table().by_id(id).expect("known");
         let reason = tenure::session::EndReason::Revoked;
@@ -112,7 +116,7 @@ impl World {
 }
 
 /// A configuration on port 0.
-pub fn config_text(upstream: &str, app_lines: &str, identity: &str, rest: &str) -> String {
+pub(crate) fn config_text(upstream: &str, app_lines: &str, identity: &str, rest: &str) -> String {
     format!(
         "[listen]\nhttp = \"127.0.0.1:0\"\nworkers = 2\n[store]\npath = \"off\"\n[drain]\ndelay = \"0s\"\ntimeout = \"5s\"\n\
          [[app]]\nname = \"app\"\nupstream = \"{upstream}\"\ncookie = \"SID\"\nlogin = \"/login\"\nlogout = \"/logout\"\n\
@@ -121,19 +125,19 @@ pub fn config_text(upstream: &str, app_lines: &str, identity: &str, rest: &str) 
 }
 
 /// Signs `user` in by the app's own form; panics unless the app then knows them.
-pub async fn sign_in(browser: &Browser, user: &str) {
+pub(crate) async fn sign_in(browser: &Browser, user: &str) {
     let page = post_login(browser, user).await;
     assert_eq!(page.status, 200, "{}", page.text());
     assert_eq!(who(browser).await.as_deref(), Some(user), "signed in");
 }
 
 /// Submits the sign-in form and follows where it leads.
-pub async fn post_login(browser: &Browser, user: &str) -> Page {
+pub(crate) async fn post_login(browser: &Browser, user: &str) -> Page {
     browser.post_form("/login", &[("username", user), ("password", PASSWORD)]).await
 }
 
 /// Whom the app takes the browser for, asked through the gateway by a script; `None` when it is nobody or refused.
-pub async fn who(browser: &Browser) -> Option<String> {
+pub(crate) async fn who(browser: &Browser) -> Option<String> {
     let page = browser.fetch("/me").await;
     if page.status != 200 {
         return None;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tenure::session::cookie::Attributes;
 use tenure::session::identity::Identity;
 use tenure::session::layers::Layers;
@@ -26,13 +27,13 @@ pub struct Recorder(Mutex<Vec<EventKind>>);
 
 impl Observer for Recorder {
     fn observe(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.kind.clone());
+        self.0.lock().push(event.kind.clone());
     }
 }
 
 impl Recorder {
     pub fn kinds(&self) -> Vec<EventKind> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 
     pub fn ends(&self) -> Vec<EndReason> {

@@ -1,15 +1,8 @@
-//! The commands that need no running gateway, as a shell sees them: exit code, stdout, stderr.
+//! The commands that need no running gateway.
 
 use std::fs;
-use std::process::{Command, Output};
 
-fn tenure(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tenure")).args(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
+use crate::{tenure, text};
 
 #[test]
 fn check_tells_what_a_good_file_means() {

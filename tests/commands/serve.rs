@@ -1,0 +1,247 @@
+//! `tenure serve`, and the commands that talk to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::running::Running;
+use crate::support::app::{App, PASSWORD};
+use crate::support::browser::{Browser, Page};
+use crate::support::search::TokenSearch;
+use crate::support::wait::{PATIENCE, comes_true};
+use crate::{command, tenure, text};
+
+/// A gateway in its own process before a fixture app.
+struct World {
+    app: App,
+    place: TempDir,
+    gateway: Running,
+    token: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = App::start().await;
+        let place = tempfile::tempdir().unwrap();
+        let made = tenure(&["token", "new", "--name", "ops", "--scopes", "*"]);
+        let (token, entry) = text(&made.stdout).trim_end().split_once('\n').unwrap();
+        let (token, entry) = (token.to_owned(), entry.to_owned());
+        fs::write(place.path().join("entry"), &entry).unwrap();
+        fs::write(place.path().join("config.toml"), config(&app, &place, &entry, "1h")).unwrap();
+        let gateway =
+            Running::start(&["serve", "--config", place.path().join("config.toml").to_str().unwrap()]);
+        gateway.says("ready").await;
+        Self { app, place, gateway, token }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.place.path().join("config.toml")
+    }
+
+    fn write_config(&self, idle: &str) {
+        let entry = fs::read_to_string(self.place.path().join("entry")).unwrap();
+        // In one step, as an editor does: a half-written file is a faulty one.
+        let new = self.place.path().join("new");
+        fs::write(&new, config(&self.app, &self.place, &entry, idle)).unwrap();
+        fs::rename(new, self.file()).unwrap();
+    }
+
+    /// A command against this gateway, with its token.
+    fn ask(&self, args: &[&str]) -> Output {
+        let mut command = command(args);
+        command.arg("--admin").arg(format!("unix:{}", self.place.path().join("admin.sock").display()));
+        command.env("TENURE_TOKEN", &self.token).output().unwrap()
+    }
+
+    /// What a command that must succeed prints.
+    fn told(&self, args: &[&str]) -> String {
+        let done = self.ask(args);
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {}", text(&done.stderr));
+        assert!(done.stderr.is_empty(), "{args:?}: {}", text(&done.stderr));
+        text(&done.stdout).to_owned()
+    }
+
+    async fn signed_in(&self, user: &str) -> Browser {
+        let browser = Browser::at(self.gateway.address("http").await);
+        let page = browser.post_form("/login", &[("username", user), ("password", PASSWORD)]).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        browser
+    }
+
+    /// Waits until the idle time-out in force is this.
+    async fn idle_becomes(&self, idle: &str) {
+        let row = format!("idle_timeout    {idle}");
+        assert!(comes_true(PATIENCE, async || self.told(&["policy", "explain"]).contains(&row)).await);
+    }
+}
+
+fn config(app: &App, place: &TempDir, entry: &str, idle: &str) -> String {
+    format!(
+        "[listen]\nhttp = \"127.0.0.1:0\"\nworkers = 1\n[drain]\ndelay = \"0s\"\ntimeout = \"5s\"\n\
+         [admin]\nlisten = \"unix:{}\"\ntokens = [{entry}]\n\
+         [[app]]\nname = \"crm\"\nupstream = \"{}\"\ncookie = \"SID\"\nlogin = \"/login\"\nlogout = \"/logout\"\n\
+         [[app.identity]]\nfrom = \"login-form\"\npath = \"/login\"\nuser = \"username\"\n\
+         success = {{ location_not = \"/login*\" }}\n\
+         [policy]\nidle_timeout = \"{idle}\"\nforce_relogin = \"8h\"\nmax_concurrent = 2\n\
+         [[policy.tenant]]\nname = \"acme\"\nmax_concurrent = 1\n",
+        place.path().join("admin.sock").display(),
+        app.url(),
+    )
+}
+
+fn is_signed_in(page: &Page) -> bool {
+    page.status == 200
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_explained_and_revoked_from_a_shell() {
+    let world = World::new().await;
+    let (ann, bob) = (world.signed_in("ann").await, world.signed_in("bob").await);
+
+    let listed = world.told(&["sessions"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 3, "{listed}");
+    assert!(lines[0].starts_with("ID") && lines[0].contains("LAST ACTIVE"));
+    let columns = |line: &str| line.split_whitespace().take(5).map(str::to_owned).collect::<Vec<_>>();
+    let row = lines.iter().map(|line| columns(line)).find(|row| row[1] == "ann").expect("ann is listed");
+    assert_eq!(row[1..], ["ann", "default", "crm", "active"]);
+    let id = row[0].as_str();
+    assert!(lines.iter().any(|line| columns(line)[1] == "bob"));
+    assert_eq!(world.told(&["sessions", "--user", "ann", "--json"]).lines().count(), 1);
+    let json: serde_json::Value =
+        serde_json::from_str(&world.told(&["sessions", "--app", "crm", "--user", "bob", "--json"])).unwrap();
+    assert_eq!((json["user"].as_str(), json["state"].as_str()), (Some("bob"), Some("active")));
+
+    assert_eq!(world.told(&["revoke", "--user", "ann", "--dry-run"]), "1 would end\n");
+    assert!(is_signed_in(&ann.fetch("/me").await));
+    assert_eq!(world.told(&["revoke", "--session", id]), format!("{id} has ended: revoked\n"));
+    assert!(!is_signed_in(&ann.fetch("/me").await));
+    assert!(is_signed_in(&bob.fetch("/me").await));
+    let ended = world.told(&["sessions", "--ended"]);
+    assert!(ended.lines().any(|line| line.starts_with(id) && line.contains("  revoked  ")), "{ended}");
+    assert_eq!(world.told(&["revoke", "--tenant", "default", "--user", "nobody"]), "0 ended\n");
+    assert_eq!(world.told(&["revoke", "--everyone"]), "1 ended\n");
+    assert!(!is_signed_in(&bob.fetch("/me").await));
+    assert_eq!(world.told(&["sessions"]).lines().count(), 1, "the head alone");
+
+    let unknown = world.ask(&["revoke", "--session", &"0".repeat(32)]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("404"), "{}", text(&unknown.stderr));
+    let tokens = TokenSearch::new(world.app.issued_tokens());
+    tokens.assert_none([("the list", listed), ("the ended", ended), ("the log", world.gateway.err())]);
+    assert!(!world.gateway.err().contains(&world.token), "the operator's token is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_shown_and_explained() {
+    let world = World::new().await;
+    let shown = world.told(&["policy", "show"]);
+    for row in ["policy       idle_timeout    1h", "tenant acme  max_concurrent  1"] {
+        assert!(shown.contains(row), "{row}\n{shown}");
+    }
+    let explained = world.told(&["policy", "explain", "--tenant", "acme", "--user", "ann"]);
+    assert!(explained.contains("max_concurrent  1           tenant acme"), "{explained}");
+    assert!(explained.contains("idle_timeout    1h          policy"), "{explained}");
+    for args in [&["policy", "show", "--json"][..], &["policy", "explain", "--json"]] {
+        let _: serde_json::Value = serde_json::from_str(&world.told(args)).expect("JSON");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_comes_by_command_by_signal_and_by_a_change_of_content() {
+    let world = World::new().await;
+    let ann = world.signed_in("ann").await;
+    // By its content.
+    world.write_config("59m");
+    world.idle_becomes("59m").await;
+    // By command: whichever sees it first, it is in force when the command returns.
+    world.write_config("58m");
+    assert_eq!(world.told(&["reload"]), "the configuration is in force\n");
+    assert!(world.told(&["policy", "explain"]).contains("58m"));
+    // By signal.
+    world.write_config("57m");
+    world.gateway.signal(Signal::HUP);
+    world.idle_becomes("57m").await;
+    // A faulty file changes nothing, and the command says why.
+    fs::write(world.file(), "[listen]\nnonsense = 1\n").unwrap();
+    let refused = world.ask(&["reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("listen.nonsense"), "{}", text(&refused.stderr));
+    assert!(world.told(&["policy", "explain"]).contains("57m"));
+    assert!(is_signed_in(&ann.fetch("/me").await), "no reload ended the session");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_leaves_in_order_by_command_and_by_signal() {
+    let mut world = World::new().await;
+    assert_eq!(world.told(&["health"]), "ready\n");
+    assert_eq!(world.told(&["drain"]), "draining\n");
+    assert_eq!(world.gateway.ends().await.code(), Some(0));
+    let gone = world.ask(&["health"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("no gateway at unix:"), "{}", text(&gone.stderr));
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut world = World::new().await;
+        world.gateway.signal(signal);
+        assert_eq!(world.gateway.ends().await.code(), Some(0), "{signal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_at_start_that_sessions_are_in_memory() {
+    let world = World::new().await;
+    assert_eq!(world.gateway.times("sessions are kept in memory alone"), 1, "{}", world.gateway.err());
+    assert!(world.gateway.out().is_empty(), "logs go to stderr");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hinders_a_start_is_told() {
+    let world = World::new().await;
+    let taken = world.gateway.address("http").await;
+    let file = world.place.path().join("second.toml");
+    let second = format!(
+        "[listen]\nhttp = \"{taken}\"\n[[app]]\nupstream = \"{}\"\ncookie = \"SID\"\n",
+        world.app.url()
+    );
+    fs::write(&file, &second).unwrap();
+    let path = file.to_str().unwrap();
+    let done = tenure(&["serve", "--config", path]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains(&taken.to_string()), "{}", text(&done.stderr));
+    fs::write(&file, second.replace("cookie", "cokie")).unwrap();
+    let done = tenure(&["serve", "--config", path]);
+    assert_eq!(done.status.code(), Some(78));
+    assert!(text(&done.stderr).contains("second.toml:5: "), "{}", text(&done.stderr));
+}
+
+#[test]
+fn without_a_gateway_the_commands_say_so() {
+    let at = ["--admin", "http://127.0.0.1:1"];
+    for args in [
+        &["sessions"][..],
+        &["revoke", "--everyone"],
+        &["policy", "show"],
+        &["reload"],
+        &["drain"],
+        &["health"],
+    ] {
+        let done = tenure(&[args, &at].concat());
+        assert_eq!(done.status.code(), Some(1), "{args:?}");
+        assert!(text(&done.stderr).contains("no gateway at http://127.0.0.1:1"), "{}", text(&done.stderr));
+        assert!(done.stdout.is_empty());
+    }
+    for args in [
+        &["revoke"][..],
+        &["revoke", "--session", "x", "--user", "y"],
+        &["revoke", "--everyone", "--app", "x"],
+        &["health", "--admin", "https://127.0.0.1:1"],
+        &["health", "--admin", "http://127.0.0.1"],
+    ] {
+        assert_eq!(tenure(args).status.code(), Some(2), "{args:?}");
+    }
+    let done = tenure(&["sessions", "--token-file", "/nonexistent"]);
+    assert!(text(&done.stderr).contains("/nonexistent"), "{}", text(&done.stderr));
+}
