@@ -3,25 +3,26 @@
 use crate::support::browser::{Browser, Page};
 
 /// Fills in the first form that posts, its hidden fields kept as they are, and submits it.
-pub async fn submit(browser: &Browser, page: &Page, fields: &[(&str, &str)]) -> Page {
+pub(crate) async fn submit(browser: &Browser, page: &Page, fields: &[(&str, &str)]) -> Page {
     let (action, hidden) = posting_form(&page.text());
-    let mut all: Vec<(&str, &str)> = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut all: Vec<(&str, &str)> =
+        hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     all.extend_from_slice(fields);
     browser.post_form(&action, &all).await
 }
 
 /// Whether there is a field of this name to fill in.
-pub fn asks_for(page: &Page, field: &str) -> bool {
+pub(crate) fn asks_for(page: &Page, field: &str) -> bool {
     page.text().contains(&format!("name=\"{field}\""))
 }
 
 /// Where the first link leads.
-pub fn first_link(page: &Page) -> Option<String> {
+pub(crate) fn first_link(page: &Page) -> Option<String> {
     tags(&page.text(), "a").find_map(|tag| attribute(tag, "href"))
 }
 
 /// What stands between `before` and the next tag.
-pub fn text_after(page: &Page, before: &str) -> Option<String> {
+pub(crate) fn text_after(page: &Page, before: &str) -> Option<String> {
     let text = page.text();
     let (_, rest) = text.split_once(before)?;
     Some(rest.split('<').next().unwrap_or_default().trim().to_owned())
@@ -29,7 +30,8 @@ pub fn text_after(page: &Page, before: &str) -> Option<String> {
 
 /// Action and hidden fields.
 fn posting_form(html: &str) -> (String, Vec<(String, String)>) {
-    let posts = |tag: &&str| attribute(tag, "method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
+    let posts =
+        |tag: &&str| attribute(tag, "method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
     let tag = tags(html, "form").find(posts).expect("the page has a form that posts");
     let rest = &html[tag.as_ptr().addr() - html.as_ptr().addr()..];
     let form = rest.split("</form").next().unwrap_or(rest);

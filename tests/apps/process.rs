@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 3;
 const KEEPER: &str = r#"("$@"; kill -KILL 0) </dev/null & read -r _; kill -KILL 0"#;
 
 /// A running program. Dropping it kills it, and all that it started.
-pub struct Process {
+pub(crate) struct Process {
     keeper: Child,
     log: PathBuf,
 }
@@ -31,7 +31,7 @@ pub struct Process {
 impl Process {
     /// Starts what `command` makes for free ports, and waits until `GET ready` on the last of them is answered with
     /// anything but a 5xx. What the program prints goes to `dir/NAME.log`.
-    pub async fn start<const PORTS: usize>(
+    pub(crate) async fn start<const PORTS: usize>(
         name: &str,
         dir: &Path,
         ready: &str,
@@ -66,7 +66,7 @@ impl Process {
     }
 
     /// What it printed so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         read(&self.log)
     }
 }
@@ -80,7 +80,7 @@ impl Drop for Process {
 }
 
 /// Runs a program to its end; panics with its output when it fails.
-pub fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().expect("the program can be started");
     let told = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{:?}: {}", command.get_program(), String::from_utf8_lossy(&told));

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 const MOST_BYTES: usize = 16 << 20;
 
 /// A relay of bytes that remembers one direction. Connections are relayed until it is dropped.
-pub struct Tap {
+pub(crate) struct Tap {
     addr: SocketAddr,
     heard: Arc<Mutex<Vec<u8>>>,
     relay: JoinHandle<()>,
@@ -24,7 +24,7 @@ pub struct Tap {
 
 impl Tap {
     /// A tap on the way to `app`.
-    pub async fn before(app: SocketAddr) -> Self {
+    pub(crate) async fn before(app: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let addr = listener.local_addr().expect("a listener has an address");
         let heard = Arc::<Mutex<Vec<u8>>>::default();
@@ -33,17 +33,17 @@ impl Tap {
     }
 
     /// Where the gateway is to find the app.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// This very moment, for [`Tap::heard_since`].
-    pub fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         self.heard.lock().len()
     }
 
     /// Whether the app was sent these bytes after `mark`.
-    pub fn heard_since(&self, mark: usize, bytes: &str) -> bool {
+    pub(crate) fn heard_since(&self, mark: usize, bytes: &str) -> bool {
         memmem::find(&self.heard.lock()[mark..], bytes.as_bytes()).is_some()
     }
 }
@@ -74,7 +74,11 @@ async fn relay(near: TcpStream, app: SocketAddr, heard: &Mutex<Vec<u8>>) -> io::
     sent
 }
 
-async fn listen_in(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, heard: &Mutex<Vec<u8>>) -> io::Result<()> {
+async fn listen_in(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    heard: &Mutex<Vec<u8>>,
+) -> io::Result<()> {
     let mut piece = [0; 16 << 10];
     loop {
         let length = from.read(&mut piece).await?;
