@@ -3,7 +3,7 @@
 //! What it does, as [`what_it_does_with_its_cookie`] sees it:
 //!
 //! * Any page below `security/protected/` shows the sign-in form to a stranger in its own place, with status 200. There
-//!   is no address of a form to send people to: `login` is a protected page, which shows the form to strangers.
+//!   is no address of a form to send people to: `login` is the protected folder, which shows the form to strangers.
 //! * The id changes **twice**: when the form is shown to a browser that has a session already, and at sign-in. The id
 //!   from before is dead at once. Nothing is deleted: a new `Set-Cookie` takes the place of the old.
 //! * The cookie is `Path=/examples; HttpOnly; SameSite=Strict`, sent with the answer that makes an id and not again.
@@ -11,7 +11,9 @@
 //!   `;jsessionid=`, and Tomcat takes an id from there as well as from the cookie.
 //! * Success is `303` with a new cookie; a wrong password is the error page with `200` and without one. Posting the
 //!   form without having been shown it is `408`; posting it where one is signed in is `404`.
-//! * Signing out makes the id dead and sets no cookie; an unknown id gets a new one.
+//! * Signing out (`index.jsp?logoff=true`) makes the id dead, deletes no cookie, and leads to `index.jsp`, where the old
+//!   id gets a new one in its place, as any unknown id does. So `logout` is `index.jsp`: a new id on that page means
+//!   that Tomcat knows the user no longer.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -40,13 +42,14 @@ pub(crate) struct Tomcat {
 impl RealApp for Tomcat {
     const NAME: &str = "tomcat";
     const COOKIE: &str = "JSESSIONID";
-    const LOGIN: &str = PROTECTED;
+    const LOGIN: &str = "/examples/jsp/security/protected/";
     const WORK: &str = "/examples/servlets/servlet/SessionExample";
     const POLLED: &str = "/examples/servlets/servlet/RequestInfoExample";
     const ID_IN_PATH: Option<&str> = Some(";jsessionid=");
     const SETTINGS: &str = r#"
 cookie = "JSESSIONID"
-login = "/examples/jsp/security/protected/index.jsp"
+login = "/examples/jsp/security/protected/"
+logout = "/examples/jsp/security/protected/index.jsp"
 inactive = ["GET /examples/servlets/servlet/RequestInfoExample"]
 [[app.identity]]
 from = "login-form"
@@ -141,7 +144,10 @@ async fn what_it_does_with_its_cookie() {
     let old = stranger.fetch_with_cookie(PROTECTED, &format!("JSESSIONID={shown}")).await;
     assert!(Tomcat::asks_to_sign_in(&old), "the id from before the sign-in is dead");
 
-    Tomcat::sign_out(&browser).await;
+    let page = browser.navigate(&format!("{PROTECTED}?logoff=true")).await;
+    assert_eq!(page.statuses(), [302, 200]);
+    assert!(!page.chain[0].headers.contains_key("set-cookie") && Tomcat::asks_to_sign_in(&page));
+    assert_ne!(id(), signed_in, "replaced by the page that follows");
     let old = stranger.fetch_with_cookie(PROTECTED, &format!("JSESSIONID={signed_in}")).await;
     assert!(Tomcat::asks_to_sign_in(&old), "an id does not outlive the sign-out");
     let unseen = Browser::at(app.addr());
