@@ -127,7 +127,7 @@ impl<'t> Value<'t> {
                 return Err(wrong("holds a character that no path has"));
             }
             let path = text.split('?').next().unwrap_or(text);
-            let normal = normalise(path, &[]).map_err(|_| wrong("holds a broken escape"))?.path;
+            let normal = normalise(path, &[""; 0]).map_err(|_| wrong("holds a broken escape"))?.path;
             if normal != path {
                 return Err((format!("{path:?} is not in normal form"), format!("write {normal:?}")));
             }

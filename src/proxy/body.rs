@@ -273,11 +273,14 @@ impl HttpBody for Upload {
     }
 }
 
+const EVENT_STREAM: &str = "text/event-stream";
+
 /// Whether an answer is an event stream.
 #[must_use]
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+        .and_then(|value| value.trim_start().get(..EVENT_STREAM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }

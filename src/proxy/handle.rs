@@ -317,10 +317,10 @@ impl Refusal {
 
 /// Path in normal form and query, both without session ids.
 fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
-    let names: Vec<&str> = app.id_parameters.iter().map(String::as_str).collect();
+    let names = &app.id_parameters;
     let raw = parts.uri.path();
-    let path = normalise(if raw.is_empty() { "/" } else { raw }, &names).map_err(|_| BadRequest::Path)?;
-    let query = parts.uri.query().map(|query| strip_query(query, &names).unwrap_or_else(|| query.to_owned()));
+    let path = normalise(if raw.is_empty() { "/" } else { raw }, names).map_err(|_| BadRequest::Path)?;
+    let query = parts.uri.query().map(|query| strip_query(query, names).unwrap_or_else(|| query.to_owned()));
     Ok((path, query))
 }
 

@@ -22,6 +22,10 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// What comes behind `/.tenure/` in a normalised path; `None` when the path is the app's. Any spelling counts.
 #[must_use]
 pub(super) fn subpath(path: &str) -> Option<String> {
+    // A segment that begins with a dot, in any spelling, is rare: nothing is copied for the others.
+    if !(path.contains("/.") || path.contains(['%', '\\'])) {
+        return None;
+    }
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
     let plain = decoded.replace('\\', "/");
     let mut segments = plain.split('/');

@@ -10,6 +10,16 @@ pub const MIN_UPLOAD_RATE: u64 = 500;
 /// The least time over which the rate is taken, and so how often an upload renews the idle clock.
 const RATE_WINDOW: Span = Span::from_secs(1);
 
+/// What kind of request the browser makes (Fetch Metadata).
+const SEC_FETCH_MODE: http::HeaderName = http::HeaderName::from_static("sec-fetch-mode");
+
+/// Where browsers of all ages say that they only fetch in advance.
+const PREFETCH_SAYS: [http::HeaderName; 3] = [
+    http::HeaderName::from_static("sec-purpose"),
+    http::HeaderName::from_static("purpose"),
+    http::HeaderName::from_static("x-moz"),
+];
+
 /// A rule of `inactive`: requests that it matches are not the user's activity.
 #[derive(Clone, Debug)]
 pub enum InactiveRule {
@@ -47,7 +57,7 @@ pub enum Kind {
 }
 
 impl Asked<'_> {
-    fn header(&self, name: &str) -> Option<&str> {
+    fn header(&self, name: &http::HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
@@ -57,18 +67,19 @@ impl Asked<'_> {
         if self.is_websocket() {
             return Kind::WebSocket;
         }
-        let navigation = match self.header("sec-fetch-mode") {
+        let navigation = match self.header(&SEC_FETCH_MODE) {
             Some(mode) => mode == "navigate",
             None => {
                 let reads = matches!(*self.method, http::Method::GET | http::Method::HEAD);
-                reads && self.header("accept").is_some_and(|accept| accept.contains("text/html"))
+                reads && self.header(&http::header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
             }
         };
         if navigation { Kind::Navigation } else { Kind::Fetch }
     }
 
     fn is_websocket(&self) -> bool {
-        let upgrade = self.header("upgrade").is_some_and(|up| up.trim().eq_ignore_ascii_case("websocket"));
+        let upgrade =
+            self.header(&http::header::UPGRADE).is_some_and(|up| up.trim().eq_ignore_ascii_case("websocket"));
         upgrade && *self.method == http::Method::GET
     }
 
@@ -77,8 +88,8 @@ impl Asked<'_> {
     #[must_use]
     pub fn is_activity(&self, inactive: &[InactiveRule]) -> bool {
         let preflight = *self.method == http::Method::OPTIONS
-            && self.headers.contains_key("access-control-request-method");
-        let prefetch = ["sec-purpose", "purpose", "x-moz"]
+            && self.headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+        let prefetch = PREFETCH_SAYS
             .iter()
             .any(|name| self.header(name).is_some_and(|value| value.contains("prefetch")));
         !preflight && !prefetch && !inactive.iter().any(|rule| self.is_matched_by(rule))

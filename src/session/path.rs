@@ -72,7 +72,20 @@ pub struct BadPath;
 ///
 /// # Errors
 /// [`BadPath`] when `raw` does not start with `/` or holds a `%` that two hexadecimal digits do not follow.
-pub fn normalise(raw: &str, matrix: &[&str]) -> Result<NormalPath, BadPath> {
+pub fn normalise(raw: &str, matrix: &[impl AsRef<str>]) -> Result<NormalPath, BadPath> {
+    if is_plain(raw) {
+        return Ok(NormalPath { path: raw.to_owned(), ambiguous: false, had_session_id: false });
+    }
+    rewritten(raw, matrix)
+}
+
+/// Whether a path is in normal form at first sight, as most are: no escape, parameter or dot segment in it.
+fn is_plain(raw: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~,:@!$&'*+=".contains(&byte);
+    raw.starts_with('/') && raw.bytes().all(plain) && !raw.contains("/.")
+}
+
+fn rewritten(raw: &str, matrix: &[impl AsRef<str>]) -> Result<NormalPath, BadPath> {
     if !raw.starts_with('/') {
         return Err(BadPath);
     }
@@ -163,7 +176,7 @@ fn is_cookieless_id(segment: &str) -> bool {
 }
 
 /// Removes `;name=value` parameters whose name is one of `names`, however `;` and the name are escaped.
-fn strip_matrix(segment: &str, names: &[&str]) -> (String, bool) {
+fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if names.is_empty() {
         return (segment.to_owned(), false);
     }
@@ -174,7 +187,7 @@ fn strip_matrix(segment: &str, names: &[&str]) -> (String, bool) {
     for part in parts {
         let name = part.split_once('=').map_or(part, |(name, _)| name);
         let name = name.split("%3D").next().unwrap_or(name);
-        if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+        if names.iter().any(|n| n.as_ref().eq_ignore_ascii_case(name)) {
             removed = true;
         } else {
             kept.push(';');
@@ -187,14 +200,14 @@ fn strip_matrix(segment: &str, names: &[&str]) -> (String, bool) {
 /// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
 /// Returns `None` when nothing had to be removed: the query then passes byte for byte.
 #[must_use]
-pub fn strip_query(query: &str, names: &[&str]) -> Option<String> {
+pub fn strip_query(query: &str, names: &[impl AsRef<str>]) -> Option<String> {
     let is_id = |pair: &str| {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
         // PHP reads `PHPSESSID[...]` and names with leading spaces or dots mangled to the same variable.
         let decoded = decoded.replace('+', " ");
         let bare = decoded.trim_start().split('[').next().unwrap_or_default().replace(['.', ' '], "_");
-        names.iter().any(|n| n.replace('.', "_").eq_ignore_ascii_case(&bare))
+        names.iter().any(|n| n.as_ref().replace('.', "_").eq_ignore_ascii_case(&bare))
     };
     if !query.split(['&', ';']).any(is_id) {
         return None;
@@ -205,6 +218,16 @@ pub fn strip_query(query: &str, names: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_plain_at_first_sight_is_in_normal_form(raw in "/[a-zA-Z0-9/._~:@!$&'*+=,();%-]{0,40}") {
+            if is_plain(&raw) {
+                let slow = rewritten(&raw, &["jsessionid"]).unwrap();
+                proptest::prop_assert_eq!(normal(&raw), slow);
+            }
+        }
+    }
 
     fn normal(raw: &str) -> NormalPath {
         normalise(raw, &["jsessionid"]).unwrap()
@@ -248,7 +271,7 @@ mod tests {
     #[test]
     fn broken_paths_are_refused() {
         for raw in ["", "a", "*", "/%", "/%4", "/%zz"] {
-            assert_eq!(normalise(raw, &[]), Err(BadPath), "{raw}");
+            assert_eq!(normalise(raw, &[""; 0]), Err(BadPath), "{raw}");
         }
     }
 
