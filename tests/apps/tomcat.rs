@@ -94,7 +94,7 @@ fn furnish(base: &Path) {
     for file in ["server.xml", "tomcat-users.xml"] {
         fs::copy(source("tomcat").join(file), base.join("conf").join(file)).expect("a file can be copied");
     }
-    let web = Path::new(HOME).join("etc/web.xml");
+    let web = Path::new(HOME).join("skel/conf/web.xml");
     fs::copy(web, base.join("conf/web.xml")).expect("Tomcat is not installed: run tests/apps/install.sh");
 }
 
