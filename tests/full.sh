@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Everything that tests/run.sh runs in a short form, at full length, and what it leaves out: an hour or so. Run before a
+# release. It needs what tests/run.sh needs, and installs the rest by package.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bash tests/run.sh
+TENURE_SEEDS=1000 cargo test --locked --test simulation
+TENURE_FUZZ=1000000 cargo test --locked --test fuzz
+bash tests/docker.sh
+ROUNDS=5 bash benches/side-by-side/run.sh
+cargo bench --locked
