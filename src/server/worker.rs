@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use super::accept::Acceptor;
 use super::cuts::{Cut, CutQueue};
@@ -34,11 +34,19 @@ impl Worker {
     /// # Errors
     /// The system gives no thread.
     pub(super) fn spawn(self, number: usize) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let local = LocalSet::new();
-            local.block_on(&runtime, self.run());
-        })
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            // A runtime that never leaves its thread: a set of local tasks on top of another would schedule twice.
+            match builder.enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(self.run());
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map(|()| thread)
     }
 
     async fn run(self) {
