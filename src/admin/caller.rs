@@ -1,5 +1,7 @@
 //! Who calls: the bearer token, its scopes, the tenant it is bound to.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -8,7 +10,9 @@ use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::{Json, RequestExt};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::Admin;
 use super::problem::Problem;
@@ -122,13 +126,34 @@ impl<T: DeserializeOwned + 'static> axum::extract::FromRequest<Admin> for Docume
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Admin) -> Result<Self, Problem> {
-        match request.extract::<Json<T>, _>().await {
-            Ok(Json(document)) => Ok(Self(document)),
+        match request.extract::<Json<Object<T>>, _>().await {
+            Ok(Json(Object(document))) => Ok(Self(document)),
             Err(rejection) if rejection.status() == StatusCode::UNPROCESSABLE_ENTITY => {
                 Err(Problem::bad_request(rejection.body_text()))
             }
             Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
         }
+    }
+}
+
+/// What stands in a JSON object; serde would take an array of the members' values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
 }
 

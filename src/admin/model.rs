@@ -257,14 +257,18 @@ pub(super) fn filter(text: &FilterText<'_>, caller: &Caller) -> Result<Filter, P
     })
 }
 
+/// A name as an app of this `case` has it.
+pub(super) fn named(name: &str, case: UserCase) -> Result<String, Problem> {
+    normal_name(name, case)
+        .map_err(|error| Problem::bad_request(error.to_string()))?
+        .ok_or_else(|| Problem::bad_request("a name is empty"))
+}
+
 /// A name as apps may have it: folded, and exact.
 pub(super) fn spellings(name: &str) -> Result<Vec<String>, Problem> {
-    let mut found = Vec::new();
-    for case in [UserCase::Fold, UserCase::Exact] {
-        let normal = normal_name(name, case).map_err(|error| Problem::bad_request(error.to_string()))?;
-        found.extend(normal.filter(|name| !found.contains(name)));
-    }
-    if found.is_empty() { Err(Problem::bad_request("a name is empty")) } else { Ok(found) }
+    let mut found = vec![named(name, UserCase::Fold)?, named(name, UserCase::Exact)?];
+    found.dedup();
+    Ok(found)
 }
 
 fn state(text: &str) -> Result<StateFilter, Problem> {

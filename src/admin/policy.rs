@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::caller::{Caller, Parameters};
-use super::model::{SubjectQuery, spellings};
+use super::model::{SubjectQuery, named};
 use super::problem::Problem;
 use crate::config::Config;
 use crate::session::Span;
@@ -25,8 +25,8 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
     caller.needs("policy.read")?;
     let config = admin.gateway.config();
     let layers = &config.policy;
-    let named = |(name, layer): (&String, &Layer)| (name.clone(), write_layer(layer));
-    let tenants = layers.tenants.iter().filter(|(name, _)| caller.sees(Some(name))).map(named);
+    let entry = |(name, layer): (&String, &Layer)| (name.clone(), write_layer(layer));
+    let tenants = layers.tenants.iter().filter(|(name, _)| caller.sees(Some(name))).map(entry);
     let users = layers.users.iter().filter(|((tenant, _), _)| caller.sees(Some(tenant))).map(
         |((tenant, user), layer)| {
             let mut entry = write_layer(layer);
@@ -48,9 +48,9 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
             "force_relogin": range(&layers.bounds.force_relogin, |s| json!(s.to_string())),
             "max_concurrent": range(&layers.bounds.max_concurrent, |n| json!(n)),
         },
-        "apps": layers.apps.iter().map(named).collect::<Map<_, _>>(),
+        "apps": layers.apps.iter().map(entry).collect::<Map<_, _>>(),
         "tenants": tenants.collect::<Map<_, _>>(),
-        "roles": layers.roles.iter().map(named).collect::<Map<_, _>>(),
+        "roles": layers.roles.iter().map(entry).collect::<Map<_, _>>(),
         "users": users.collect::<Vec<_>>(),
     })))
 }
@@ -81,13 +81,13 @@ pub(super) async fn effective(
         },
     };
     let tenant = match &query.tenant {
-        Some(tenant) => spellings(tenant)?.swap_remove(0),
+        Some(tenant) => named(tenant, app.user_case)?,
         None => caller.tenant.clone().unwrap_or_else(|| app.tenant.clone()),
     };
     if !caller.sees(Some(&tenant)) {
         return Err(Problem::not_found());
     }
-    let user = query.user.as_deref().map(spellings).transpose()?.map(|mut names| names.swap_remove(0));
+    let user = query.user.as_deref().map(|user| named(user, app.user_case)).transpose()?;
     let roles = roles(&config, &tenant, user.as_deref(), query.role.as_deref());
     let subject = Subject { app: &app.name, tenant: Some(&tenant), user: user.as_deref(), roles: &roles };
     let mut document = explained(&config.policy.explain(&subject));

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Admin;
 use super::caller::{Caller, Parameters};
-use super::model::{UserList, UserQuery, limit};
+use super::model::{UserList, UserQuery, limit, spellings};
 use super::problem::Problem;
 
 /// Lists users with live sessions, by name.
@@ -28,13 +28,14 @@ pub(super) async fn list(
     caller.needs("sessions.read")?;
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = limit(query.limit)?;
-    // A token that is bound to one tenant sees nobody else, whatever it asks for.
-    if caller.tenant.is_some() && query.tenant.is_some() && caller.tenant != query.tenant {
-        return Ok(Json(UserList { items: Vec::new(), next: None }));
+    let mut tenants = query.tenant.as_deref().map(spellings).transpose()?;
+    if let Some(own) = &caller.tenant {
+        // A token that is bound to one tenant sees nobody else, whatever it asks for.
+        tenants.get_or_insert_with(|| vec![own.clone()]).retain(|tenant| tenant == own);
     }
-    let tenant = caller.tenant.as_deref().or(query.tenant.as_deref());
     let part = query.q.as_deref().map(str::to_lowercase);
-    let (users, next) = admin.table.users(tenant, part.as_deref(), after.as_ref(), limit, admin.clock.now());
+    let now = admin.clock.now();
+    let (users, next) = admin.table.users(tenants.as_deref(), part.as_deref(), after.as_ref(), limit, now);
     let next = next.map(|(user, tenant)| URL_SAFE_NO_PAD.encode(format!("{user}\0{tenant}")));
     Ok(Json(UserList { items: users.into_iter().map(Into::into).collect(), next }))
 }

@@ -273,7 +273,9 @@ impl<'t> Section<'t> {
 
     /// The value of `key`, which is known from now on.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value<'t>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table?.get(key).map(|value| Value::new(self.sink, self.key_of(key), value))
     }
 

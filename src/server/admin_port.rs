@@ -1,6 +1,8 @@
 //! The control thread: serves the admin API and the probes on sockets that were bound at start, and keeps house.
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::pin::Pin;
@@ -52,13 +54,16 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
     sockets.pop().ok_or_else(|| StartError::System(std::io::ErrorKind::AddrNotAvailable.into()))
 }
 
-/// A socket file that a process left behind is taken over; one that somebody listens on is not.
+/// A socket that a process left behind is taken over; one that somebody listens on is not, and neither is a file of
+/// another kind. For its owner and its group alone.
 fn bind_unix(path: &Path) -> Result<UnixListener, StartError> {
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         let _ = std::fs::remove_file(path);
     }
     let fail = |source| StartError::Socket { path: path.display().to_string(), source };
     let listener = UnixListener::bind(path).map_err(fail)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(fail)?;
     listener.set_nonblocking(true).map_err(fail)?;
     Ok(listener)
 }

@@ -195,11 +195,12 @@ impl Table {
         outcome
     }
 
-    /// Users with live sessions, ordered by (user, tenant), behind `after`; `tenant` and `contains` narrow the list.
+    /// Users with live sessions, ordered by (user, tenant), behind `after`: those of one of `tenants` whose name, in
+    /// small letters, holds `contains`.
     #[must_use]
     pub fn users(
         &self,
-        tenant: Option<&str>,
+        tenants: Option<&[String]>,
         contains: Option<&str>,
         after: Option<&(String, String)>,
         limit: usize,
@@ -213,8 +214,8 @@ impl Table {
             });
             let Some((identity, app, active)) = live else { continue };
             let key = (identity.user.clone(), identity.tenant.clone());
-            let wanted = tenant.is_none_or(|t| t == identity.tenant)
-                && contains.is_none_or(|part| identity.user.contains(part))
+            let wanted = tenants.is_none_or(|known| known.contains(&identity.tenant))
+                && contains.is_none_or(|part| identity.user.to_lowercase().contains(part))
                 && after.is_none_or(|after| key > *after);
             if wanted {
                 let app = self.bound.load().name(app);
