@@ -116,9 +116,11 @@ fn as_an_app_reads(header: &str) -> Vec<(String, String)> {
     let mut read = Vec::new();
     let php = |name: &str| {
         let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+        let decoded = decoded.split('\0').next().unwrap_or_default();
         decoded.trim().split('[').next().unwrap_or_default().replace(['.', ' '], "_")
     };
-    for separators in [&[';'][..], &[';', ','][..]] {
+    // `;` alone, RFC 2965's comma as well, and white space as Python's `http.cookies` has it.
+    for separators in [&[';'][..], &[';', ','][..], &[';', ' '][..]] {
         for pair in header.split(separators) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = value.trim().trim_matches('"').to_owned();
@@ -151,6 +153,7 @@ fn cookie_header() -> impl Strategy<Value = String> {
         "php sess",
         "php[sess",
         "%70hp_sess",
+        "php_sess%00",
         "$Version",
         "remember_me",
         "theme",

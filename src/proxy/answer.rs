@@ -37,6 +37,12 @@ pub(super) fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Te
         ),
     };
     mark(&mut response, &format!("ended; reason={reason}"));
+    // Where a page is to say why, a script's request leaves the cookies until a person has met it: without them the next
+    // page load would be nobody's, and nobody would learn why (R15).
+    let untold = !session.ended().is_some_and(|end| end.told);
+    if how == Telling::Problem && reason.has_page() && untold {
+        return response;
+    }
     for shape in session.shapes() {
         if let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes)) {
             response.headers_mut().append(SET_COOKIE, value);

@@ -10,6 +10,16 @@ use super::body::{Upload, UploadState};
 use super::pool::{Lease, Pool, PoolError, Upstreamed};
 use crate::clock::Patience;
 
+/// A request of which the app has seen nothing.
+pub(super) struct Unsent(pub(super) Box<Request<Upload>>);
+
+/// SECURITY: nothing of it appears in `Debug` output (law 10).
+impl std::fmt::Debug for Unsent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unsent")
+    }
+}
+
 /// Why there is no answer from the upstream.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
@@ -25,9 +35,9 @@ pub(super) enum UpstreamError {
     /// The upstream broke off, or what it said is no HTTP.
     #[error("the upstream broke off")]
     Protocol(#[source] hyper::Error),
-    /// The session ended before the head was written.
+    /// The session ended before the head was written, or while the app's answer was awaited.
     #[error("the session ended meanwhile")]
-    Withdrawn,
+    Withdrawn(Option<Unsent>),
     /// The request body is larger than it may be.
     #[error("the request body is too large")]
     BodyTooLarge,
@@ -45,7 +55,7 @@ impl UpstreamError {
             Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::Protocol(_) => "protocol",
-            Self::Withdrawn => "withdrawn",
+            Self::Withdrawn(_) => "withdrawn",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientGone => "client_gone",
         }
@@ -56,7 +66,7 @@ impl UpstreamError {
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::Connect(_) | Self::Protocol(_) => StatusCode::BAD_GATEWAY,
-            Self::Busy | Self::Withdrawn => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Withdrawn(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientGone => StatusCode::BAD_REQUEST,
@@ -103,7 +113,7 @@ pub(super) async fn send(
             UpstreamError::Connect(_)
             | UpstreamError::Busy
             | UpstreamError::Timeout
-            | UpstreamError::Withdrawn
+            | UpstreamError::Withdrawn(_)
             | UpstreamError::BodyTooLarge
             | UpstreamError::ClientGone,
             _,
@@ -150,7 +160,7 @@ async fn attempt(
     let empty = request.body().is_empty();
     // SECURITY: no await between this and `try_send_request`, which queues the head at once.
     if !check() {
-        return Err((UpstreamError::Withdrawn, None));
+        return Err((UpstreamError::Withdrawn(Some(Unsent(Box::new(request)))), None));
     }
     let answer = sender.try_send_request(request);
     match in_time(answer, patience, state, empty, first_byte).await {

@@ -144,6 +144,7 @@ impl Proxy {
         }
         let app = site.app_for(headers::without_port(&host.name)).ok_or(Refusal::UnknownHost)?.clone();
         let (mut parts, ()) = head.into_parts();
+        headers::strip_nominated(&mut parts.headers);
         let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
         let client_ip = headers::client_address(connection.peer, &parts.headers, &site.trusted_proxies);
         let (path, query) = normal_target(&parts, &app).map_err(Refusal::Bad)?;
@@ -246,7 +247,6 @@ impl Proxy {
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
             judged.intake.action = Action::ForwardWithout;
-            judged.intake.cookie = Some(None);
         }
         judged
     }

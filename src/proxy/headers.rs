@@ -135,19 +135,27 @@ fn is_own(name: &HeaderName) -> bool {
     name.as_str().starts_with("tenure-")
 }
 
-/// Removes hop-by-hop fields, all that `Connection` names, and what `also` dooms. `TE: trailers` alone is kept where
-/// `keep_te`.
-fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool, also: impl Fn(&HeaderName) -> bool) {
-    let named: SmallVec<[HeaderName; 4]> = headers
+/// Removes the fields that `Connection` names (RFC 9110 section 7.6.1). SECURITY: of a request this comes before
+/// anything is read, or the gateway would read another request than the app.
+pub(super) fn strip_nominated(headers: &mut HeaderMap) {
+    let nominated: SmallVec<[HeaderName; 4]> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| !is_hop_by_hop(name) && *name != HOST)
         .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+/// Removes hop-by-hop fields and what `also` dooms. `TE: trailers` alone is kept where `keep_te`.
+fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool, also: impl Fn(&HeaderName) -> bool) {
     let trailers =
         keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
-    remove_all(headers, |name| is_hop_by_hop(name) || is_own(name) || also(name) || named.contains(name));
+    remove_all(headers, |name| is_hop_by_hop(name) || is_own(name) || also(name));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -169,6 +177,7 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
 /// Prepares the head of an answer for the browser. The trailers that it announces pass.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
     let trailer = headers.get(TRAILER).cloned();
+    strip_nominated(headers);
     strip_hop_by_hop(headers, false, |_| false);
     if let Some(trailer) = trailer {
         headers.insert(TRAILER, trailer);

@@ -187,9 +187,17 @@ fn count(app: &AppSite, cookies: &RequestCookies<'_>, evidence: Evidence) {
 fn adopting(cookies: &RequestCookies<'_>, found: &[Found]) -> Vec<(usize, String, TokenKey)> {
     let pairs = cookies.tokens.iter().zip(found);
     pairs
-        .filter(|(_, f)| f.standing == Standing::Unseen)
-        .map(|(token, f)| (token.rule, String::from_utf8_lossy(token.name).into_owned(), f.key))
+        .enumerate()
+        .filter(|(index, _)| is_adoptable(cookies, found, *index))
+        .map(|(_, (token, f))| (token.rule, String::from_utf8_lossy(token.name).into_owned(), f.key))
         .collect()
+}
+
+/// Of duplicates of one cookie the first alone may be adopted, or the app could count another than we do (law 7).
+fn is_adoptable(cookies: &RequestCookies<'_>, found: &[Found], index: usize) -> bool {
+    let unseen = |i: usize| found.get(i).is_some_and(|f| f.standing == Standing::Unseen);
+    let named = |i: usize| cookies.tokens.get(i).map(|token| token.name);
+    unseen(index) && !(0..index).any(|before| unseen(before) && named(before) == named(index))
 }
 
 /// SECURITY: the only place that says which tokens reach the app (law 6).
@@ -198,7 +206,7 @@ fn forwarded(cookies: &RequestCookies<'_>, found: &[Found], kept: &Kept, action:
         Action::Forward { .. } => kept.get(index).copied().unwrap_or(false),
         // A companion that nobody saw being issued travels with the cookie that is adopted, never alone.
         Action::Adopt => {
-            found.get(index).is_some_and(|f| f.standing == Standing::Unseen)
+            is_adoptable(cookies, found, index)
                 && (token.kind == CookieKind::Session
                     || cookies.tokens.iter().any(|other| other.kind == CookieKind::Session))
         }

@@ -1,14 +1,16 @@
 //! The response side: draws the lesson of a response and carries it out in the table.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
 use super::set_cookies::{ResponseCookies, withhold};
 use super::visit::Visit;
-use crate::session::gate::Standing;
+use crate::session::gate::{Place, Standing};
 use crate::session::identity::Identity;
 use crate::session::lesson::{Carried, Cookies, Lesson, Taught, learn};
 use crate::session::profile::CookieKind;
-use crate::session::record::{NewToken, Session, Visitor};
+use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
 use crate::store::{Enrolled, Newcomer, SessionRef, Table};
 
@@ -79,7 +81,7 @@ pub(super) fn apply(
     let passes = carry_out(table, visit, &standpoint, lesson, tokens, named.identity, now)
         && lesson != Lesson::Withhold;
     if passes {
-        forget_deleted(table, &standpoint, cookies, lesson, now);
+        forget_deleted(table, visit, &standpoint, cookies, lesson, now);
         return Learned::Passes;
     }
     if !cookies.configured.is_empty() {
@@ -92,7 +94,7 @@ pub(super) fn apply(
 /// The response's tokens; where it sets none, those that are being adopted (R14).
 fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<NewToken> {
     let tokens = cookies.tokens(table);
-    if cookies.sets_session() || cookies.deletes_session() || visit.adopting.is_empty() {
+    if cookies.sets_session() || cookies.deletes_session(&[]) || visit.adopting.is_empty() {
         return tokens;
     }
     visit.adopted_tokens(table).into_iter().chain(tokens).collect()
@@ -132,7 +134,8 @@ fn stand(
     now: Moment,
 ) -> (Standpoint, Cookies) {
     let mut standpoint = Standpoint::of(table, visit.carried(), now);
-    let mut change = if cookies.deletes_session() { Cookies::Deleted } else { Cookies::Untouched };
+    let held = held_shapes(&standpoint, visit);
+    let mut change = if cookies.deletes_session(&held) { Cookies::Deleted } else { Cookies::Untouched };
     let session_tokens = tokens.iter().filter(|t| t.kind == CookieKind::Session);
     let alone = !cookies.sets_session() && standpoint.session.is_none();
     for token in session_tokens.chain(tokens.iter().filter(|t| alone && t.kind == CookieKind::Companion)) {
@@ -153,6 +156,13 @@ fn stand(
         }
     }
     (standpoint, change)
+}
+
+/// The cookies that a deletion has to fit: those of the carried session. An answer of `logout` means what it deletes,
+/// however it writes it.
+fn held_shapes(standpoint: &Standpoint, visit: &Visit) -> Vec<Arc<CookieShape>> {
+    let record = standpoint.record.as_ref().filter(|_| visit.place != Place::Logout);
+    record.map(Session::shapes).unwrap_or_default()
 }
 
 /// A value of an ended session lives again only when the app, answering a request that came after the end and
@@ -231,12 +241,19 @@ fn carry_out(
 }
 
 /// A companion that the app deletes dies alone; the session cookie's deletion is a lesson of its own.
-fn forget_deleted(table: &Table, at: &Standpoint, cookies: &ResponseCookies, lesson: Lesson, now: Moment) {
+fn forget_deleted(
+    table: &Table,
+    visit: &Visit,
+    at: &Standpoint,
+    cookies: &ResponseCookies,
+    lesson: Lesson,
+    now: Moment,
+) {
     if !matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify) {
         return;
     }
     if let Some((session, _)) = &at.session {
-        for name in cookies.deleted_names() {
+        for name in cookies.deleted_names(&held_shapes(at, visit)) {
             table.forget_cookie(session, name, now);
         }
     }

@@ -11,6 +11,7 @@ mod forward;
 pub mod frames;
 mod handle;
 mod headers;
+mod hear;
 mod intake;
 pub mod jwt;
 mod learn;

@@ -106,10 +106,16 @@ pub(super) fn held_back_page(table: &Table, visit: &Visit, session: &SessionRef,
         login: visit.app.config.login.as_deref(),
     };
     if record.policy.on_limit == OnLimit::Ask {
-        pages::ask(&held, "/.tenure/ask", &[])
+        pages::ask(&held, &format!("{}/.tenure/ask", base_of(&record)), &[])
     } else {
         pages::refused(&held)
     }
+}
+
+/// The path below which the browser sends the session's cookie, without a trailing `/`: there our own paths are found
+/// (R5), and there the app is.
+fn base_of(session: &Session) -> String {
+    session.cookie_path().unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
 fn entry(session: &Session) -> AskEntry {
@@ -127,10 +133,12 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
     else {
         return answer::redirect("/");
     };
-    let pending = table.inspect(session, now, |s| matches!(s.state, State::Pending(_)));
-    let asked = table.inspect(session, now, |s| s.policy.on_limit == OnLimit::Ask);
-    if !pending || !asked {
-        return answer::redirect("/");
+    let (waits, home) = table.inspect(session, now, |s| {
+        let waits = matches!(s.state, State::Pending(_)) && s.policy.on_limit == OnLimit::Ask;
+        (waits, format!("{}/", base_of(s)))
+    });
+    if !waits {
+        return answer::redirect(&home);
     }
     let Ok(collected) = Limited::new(body, MAX_BODY_BYTES).collect().await else {
         return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", &[]);
@@ -147,9 +155,9 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
         table.end(&rival, EndReason::MaxConcurrent, by, now);
     }
     match table.admit_pending(session, now) {
-        Enrolled::Active(_) => answer::redirect("/"),
+        Enrolled::Active(_) => answer::redirect(&home),
         Enrolled::Pending(_) => answer::held_back(visit, Some(held_back_page(table, visit, session, now))),
-        Enrolled::Over => answer::redirect(visit.app.config.login.as_deref().unwrap_or("/")),
+        Enrolled::Over => answer::redirect(visit.app.config.login.as_deref().unwrap_or(&home)),
     }
 }
 

@@ -3,30 +3,29 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, SET_COOKIE, UPGRADE};
+use http::header::{CONTENT_LENGTH, COOKIE, SET_COOKIE, UPGRADE};
 use http::response::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::answer;
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
-use super::forward::{Answered, UpstreamError, send};
+use super::forward::{Answered, Unsent, UpstreamError, send};
 use super::handle::{Connection, Judged, Proxy, rewrite, visit_identity};
-use super::headers;
-use super::learn::{self, Learned};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
 use super::pool::Lease;
-use super::set_cookies::{ResponseCookies, sets_name};
-use super::sources::{self, Heard, Said};
+use super::set_cookies::sets_name;
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
-use super::{answer, userinfo};
 use crate::session::EndReason;
 use crate::session::activity::{Kind, UploadHold};
-use crate::session::cookie::deletion;
+use crate::session::cookie::{RequestCookies, deletion};
 use crate::session::gate::{Action, Telling};
-use crate::session::identity::SourceKind;
+use crate::session::identity::{LoginForm, SourceKind};
+use crate::session::path::without_parameters;
+use crate::session::profile::CookieRule;
 use crate::session::record::{Session, State};
 use crate::telemetry::AccessGuard;
 
@@ -58,13 +57,24 @@ impl Proxy {
         access.session(|| visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let browser = browser.map(|upgrade| (upgrade, connection));
-        let bound = self.bind(&visit);
+        let mut bound = self.bind(&visit);
+        let mut visit = visit;
         let request = Request::from_parts(parts, upload);
-        let sent = self.send_bound(&visit, bound.as_ref(), request, &state, site.first_byte_timeout).await;
+        let patience = site.first_byte_timeout;
+        let mut sent = self.send_bound(&visit, bound.as_ref(), request, &state, patience).await;
+        if let Err(UpstreamError::Withdrawn(Some(unsent))) = sent {
+            sent = match self.without_session(&mut visit, unsent) {
+                Some(request) => {
+                    bound = None;
+                    Box::pin(self.send_bound(&visit, None, request, &state, patience)).await
+                }
+                None => Err(UpstreamError::Withdrawn(None)),
+            };
+        }
         access.received(state.bytes());
         match sent {
             Ok(answered) => self.respond(visit, intake.action, answered, bound, browser, access).await,
-            Err(UpstreamError::Withdrawn) => {
+            Err(UpstreamError::Withdrawn(_)) => {
                 let response = self.answer_end(&visit);
                 access.finish(response.status(), "ended");
                 response
@@ -80,7 +90,7 @@ impl Proxy {
     }
 
     /// Registers the exchange with its session. ORDER: before the session is judged again (R2).
-    fn bind(&self, visit: &Visit) -> Option<Bound> {
+    pub(super) fn bind(&self, visit: &Visit) -> Option<Bound> {
         let (session, _) = visit.session.as_ref()?;
         let busy = session.busy();
         Some(Bound { exchange: self.exchanges.register(session.id()), busy, live: None })
@@ -107,14 +117,29 @@ impl Proxy {
         };
         tokio::select! {
             biased;
-            () = cut => Err(UpstreamError::Withdrawn),
+            () = cut => Err(UpstreamError::Withdrawn(None)),
             answered = sending => answered,
         }
     }
 
-    fn may_go_on(&self, visit: &Visit) -> bool {
+    pub(super) fn may_go_on(&self, visit: &Visit) -> bool {
         let now = self.shared.clock.now();
         visit.session.as_ref().is_none_or(|(session, _)| self.shared.table.is_live(session, now))
+    }
+
+    /// What goes on although its session ended before the head was written: where an end is never told, and where it
+    /// is silent (R15). The tokens stay behind. `None` when the end is told instead.
+    fn without_session(&self, visit: &mut Visit, unsent: Unsent) -> Option<Request<Upload>> {
+        let (session, _) = visit.session.as_ref()?;
+        let told = self.shared.table.inspect(session, self.shared.clock.now(), |s| told_end(s).is_some());
+        if told && !visit.place.is_open() {
+            return None;
+        }
+        let mut request = *unsent.0;
+        strip_tokens(request.headers_mut(), &visit.app.config.cookies);
+        visit.session = None;
+        visit.cookie = request.headers().get(COOKIE).cloned();
+        Some(request)
     }
 
     fn was_signed_in(&self, visit: &Visit) -> bool {
@@ -141,10 +166,6 @@ impl Proxy {
                     self.shared.table.mark_told(session, now);
                 }
                 answer::ended(visit, record, reason, how)
-            }
-            // A silent end (the app signed the user out meanwhile): the browser asks again, now without a session.
-            _ if navigates && matches!(visit.method, Method::GET | Method::HEAD) => {
-                answer::redirect(&visit.target())
             }
             _ => answer::problem(StatusCode::UNAUTHORIZED, "Session ended", &[]),
         }
@@ -218,10 +239,19 @@ impl Proxy {
             access.finish(response.status(), "ended");
             return response;
         }
-        if let Some(false) = self.learn(&mut visit, &mut head).await {
-            access.finish(StatusCode::SERVICE_UNAVAILABLE, "user_unknown");
-            return answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot tell who signed in", &[]);
+        if let Err((response, label)) = self.learn(&mut visit, &mut head).await {
+            access.finish(response.status(), label);
+            return response;
         }
+        let bound = match self.bind_adopted(&mut visit) {
+            Some(adopted) if self.may_go_on(&visit) => Some(adopted),
+            Some(_) => {
+                let response = self.answer_end(&visit);
+                access.finish(response.status(), "ended");
+                return response;
+            }
+            None => bound,
+        };
         if let (Action::TellByPassing { .. }, Some(ended)) = (action, &visit.passed_end) {
             self.delete_quietly(ended, &mut head);
         }
@@ -241,63 +271,11 @@ impl Proxy {
     }
 
     /// An answer whose head is not yet sent is replaced by the answer of an end (R2).
-    fn ended_meanwhile(&self, visit: &Visit) -> Option<Response<Body>> {
+    pub(super) fn ended_meanwhile(&self, visit: &Visit) -> Option<Response<Body>> {
         let (session, _) = visit.session.as_ref()?;
         let now = self.shared.clock.now();
         let told = self.shared.table.inspect(session, now, |s| told_end(s).is_some());
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
-    }
-
-    /// Learns from the response; `Some(false)` when the sign-in must be withheld altogether (`require_user`).
-    async fn learn(&self, visit: &mut Visit, head: &mut Parts) -> Option<bool> {
-        let table = &self.shared.table;
-        let now = self.shared.clock.now();
-        let cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
-        visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
-            let signed_in =
-                |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
-            table.inspect(session, now, signed_in)
-        });
-        let userinfo = match userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
-            // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
-            Some(due) => Box::pin(self.ask_userinfo(visit, &cookies, head, due)).await,
-            None => None,
-        };
-        let heard = Heard { status: head.status, headers: &head.headers, cookies: &cookies, userinfo };
-        let named = sources::name(visit, &heard, now);
-        let learned = learn::apply(table, visit, &cookies, named, &mut head.headers, self.shared.clock.now());
-        sources::strip_identity(&visit.app, &mut head.headers);
-        headers::prepare_response(&mut head.headers);
-        Some(!matches!(learned, Learned::UserUnknown))
-    }
-
-    /// Asks the app who the cookie is, where a source says so and it is time; what it sets joins the answer (R8).
-    async fn ask_userinfo(
-        &self,
-        visit: &Visit,
-        cookies: &ResponseCookies,
-        head: &mut Parts,
-        (index, path): (usize, String),
-    ) -> Option<(usize, Said)> {
-        let SourceKind::UserInfo { names, .. } = &visit.app.config.identity.get(index)?.kind else {
-            return None;
-        };
-        let asking = async {
-            let question = userinfo::question(visit, &path, cookies)?.map(|_| Upload::Empty);
-            let pool = self.pool(&visit.app);
-            let (response, mut lease) =
-                send(&pool, question, &UploadState::default(), userinfo::PATIENCE, || true).await.ok()?;
-            let (parts, body) = response.into_parts();
-            let bytes = Limited::new(body, userinfo::MAX_ANSWER_BYTES).collect().await.ok()?.to_bytes();
-            lease.give_back();
-            for field in parts.headers.get_all(SET_COOKIE) {
-                head.headers.append(SET_COOKIE, field.clone());
-            }
-            Some(userinfo::read(parts.status, &bytes, names))
-        };
-        let said =
-            tokio::time::timeout(userinfo::PATIENCE, asking).await.ok().flatten().unwrap_or(Said::Failed);
-        Some((index, said))
     }
 
     /// The end was told by letting the request pass; the dead cookies are deleted unless the app set them anew.
@@ -389,8 +367,12 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
     if visit.method != Method::POST {
         return None;
     }
+    let bare = without_parameters(&visit.path);
+    let here = |form: &LoginForm| {
+        form.path.matches(&visit.path) || bare.as_deref().is_some_and(|bare| form.path.matches(bare))
+    };
     visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
-        SourceKind::LoginForm(form) if form.path.matches(&visit.path) => Some((index, form.user.clone())),
+        SourceKind::LoginForm(form) if here(form) => Some((index, form.user.clone())),
         SourceKind::LoginForm(_)
         | SourceKind::ResponseHeader(_)
         | SourceKind::UserInfo { .. }
@@ -419,10 +401,20 @@ fn switching(mut head: Parts) -> Response<Body> {
     Response::from_parts(head, Body::empty())
 }
 
+/// Removes everything that an app could read as a session cookie.
+fn strip_tokens(headers: &mut HeaderMap, rules: &[CookieRule]) {
+    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let kept = RequestCookies::parse(fields, rules).forwarded(|_, _| false);
+    match kept.and_then(|kept| HeaderValue::from_bytes(&kept).ok()) {
+        Some(value) => drop(headers.insert(COOKIE, value)),
+        None => drop(headers.remove(COOKIE)),
+    }
+}
+
 const fn title(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Connect(_) | UpstreamError::Protocol(_) => "Bad gateway",
-        UpstreamError::Busy | UpstreamError::Withdrawn => "Service unavailable",
+        UpstreamError::Busy | UpstreamError::Withdrawn(_) => "Service unavailable",
         UpstreamError::Timeout => "Gateway time-out",
         UpstreamError::BodyTooLarge => "Body too large",
         UpstreamError::ClientGone => "Bad request",

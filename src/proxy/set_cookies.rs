@@ -1,16 +1,19 @@
 //! What a response sets: its `Set-Cookie` fields as the gateway reads and, where needed, withholds them.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 
 use super::site::AppSite;
-use crate::session::cookie::{SetCookie, read_set_cookie};
+use crate::session::cookie::{Attributes, SetCookie, read_set_cookie};
 use crate::session::profile::{CookieKind, rule_for};
 use crate::session::record::{CookieShape, NewToken};
 use crate::session::{Moment, TokenKey};
 use crate::store::Table;
 
-/// A configured cookie that the response sets or deletes; of several fields with one name the last (FIELD F4).
+/// A configured cookie that the response sets or deletes; of several fields for one cookie the last (FIELD F4). To a
+/// browser a cookie is its name, domain and path together: an app may delete one of an old path and set a new one.
 pub(super) struct Configured {
     /// What the cookie is to the app.
     pub kind: CookieKind,
@@ -43,13 +46,13 @@ impl ResponseCookies {
 
     fn push(&mut self, app: &AppSite, set: SetCookie) {
         let Some((_, rule)) = rule_for(&app.config.cookies, set.name.as_bytes()) else {
-            self.others.retain(|other| other.name != set.name);
+            self.others.retain(|other| !is_same_cookie(other, &set));
             self.others.push(set);
             return;
         };
         let id = rule.extract.id(set.value.as_bytes());
         let key = (!set.deletes && !id.is_empty()).then(|| app.hasher.key(set.name.as_bytes(), id));
-        self.configured.retain(|other| other.set.name != set.name);
+        self.configured.retain(|other| !is_same_cookie(&other.set, &set));
         self.configured.push(Configured { kind: rule.kind, key, set });
     }
 
@@ -64,19 +67,35 @@ impl ResponseCookies {
     /// Whether it sets a session cookie to a value.
     #[must_use]
     pub(super) fn sets_session(&self) -> bool {
-        self.configured.iter().any(|c| c.kind == CookieKind::Session && c.key.is_some())
+        self.session_key().is_some()
     }
 
     /// The key of the session cookie's new value.
     #[must_use]
     pub(super) fn session_key(&self) -> Option<TokenKey> {
-        self.configured.iter().filter(|c| c.kind == CookieKind::Session).find_map(|c| c.key)
+        self.session_keys().next()
     }
 
-    /// Whether it deletes a session cookie.
+    /// The keys of all values to which it sets session cookies.
+    pub(super) fn session_keys(&self) -> impl Iterator<Item = TokenKey> {
+        self.configured.iter().filter(|c| c.kind == CookieKind::Session).filter_map(|c| c.key)
+    }
+
+    /// Whether it deletes a session cookie; see [`Self::deleted`].
     #[must_use]
-    pub(super) fn deletes_session(&self) -> bool {
-        self.configured.iter().any(|c| c.kind == CookieKind::Session && c.key.is_none())
+    pub(super) fn deletes_session(&self, held: &[Arc<CookieShape>]) -> bool {
+        self.deleted(held).any(|c| c.kind == CookieKind::Session)
+    }
+
+    /// The configured cookies that it deletes and sets to nothing else. Of a cookie among those `held`, the field has to
+    /// name its domain and path: a browser deletes no other.
+    fn deleted(&self, held: &[Arc<CookieShape>]) -> impl Iterator<Item = &Configured> {
+        self.configured.iter().filter(move |cookie| {
+            let name = &cookie.set.name;
+            let lives = self.configured.iter().any(|other| other.set.name == *name && other.key.is_some());
+            let mut known = held.iter().filter(|shape| shape.name == *name).peekable();
+            !lives && (known.peek().is_none() || known.any(|s| is_same_place(&s.attributes, &cookie.set)))
+        })
     }
 
     /// The tokens that it sets.
@@ -89,16 +108,27 @@ impl ResponseCookies {
         self.configured.iter().filter_map(token).collect()
     }
 
-    /// Names of the configured cookies that it deletes.
-    pub(super) fn deleted_names(&self) -> impl Iterator<Item = &str> {
-        self.configured.iter().filter(|c| c.key.is_none()).map(|c| c.set.name.as_str())
+    /// Names of the configured cookies that it deletes; see [`Self::deleted`].
+    pub(super) fn deleted_names(&self, held: &[Arc<CookieShape>]) -> impl Iterator<Item = &str> {
+        self.deleted(held).map(|c| c.set.name.as_str())
     }
 
-    /// `name=value` pairs as a browser would send them back; for asking the app who they are. SECURITY: secret.
+    /// `name=value` pairs as a browser would send them back, deletions first; for asking the app who they are.
+    /// SECURITY: secret.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let all = self.configured.iter().map(|c| &c.set).chain(&self.others);
-        all.map(|set| (set.name.as_str(), (!set.deletes).then_some(set.value.as_str())))
+        let all = || self.configured.iter().map(|c| &c.set).chain(&self.others);
+        let deleted = all().filter(|set| set.deletes).map(|set| (set.name.as_str(), None));
+        let set = all().filter(|set| !set.deletes).map(|set| (set.name.as_str(), Some(set.value.as_str())));
+        deleted.chain(set)
     }
+}
+
+fn is_same_cookie(a: &SetCookie, b: &SetCookie) -> bool {
+    a.name == b.name && is_same_place(&a.attributes, b)
+}
+
+fn is_same_place(attributes: &Attributes, set: &SetCookie) -> bool {
+    attributes.domain == set.attributes.domain && attributes.path == set.attributes.path
 }
 
 /// Removes the fields that set configured cookies: what a response to an ended session brings must not reach the

@@ -11,7 +11,7 @@ use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
 use crate::session::gate::{Place, Rules};
 use crate::session::identity::SourceKind;
-use crate::session::path::NormalPath;
+use crate::session::path::{NormalPath, without_parameters};
 use crate::session::profile::{CookieKind, NamePattern};
 use crate::session::record::AppId;
 use crate::store::{Hasher, Table};
@@ -145,7 +145,12 @@ impl AppSite {
     /// Where a request goes. Signing in and out come first: a pattern of `public` must not hide them.
     #[must_use]
     pub fn place(&self, asked: &Asked<'_>, path: &NormalPath) -> Place {
-        let fits = |rule: &MethodPath| rule.matches(asked.method.as_str(), &path.path);
+        // An app that takes no notice of path parameters must not be signed in to unseen.
+        let bare = without_parameters(&path.path);
+        let method = asked.method.as_str();
+        let fits = |rule: &MethodPath| {
+            rule.matches(method, &path.path) || bare.as_deref().is_some_and(|bare| rule.matches(method, bare))
+        };
         if self.config.sign_in.iter().any(fits) {
             return Place::SignIn;
         }

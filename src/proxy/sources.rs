@@ -30,6 +30,8 @@ pub(super) struct Heard<'a> {
     pub headers: &'a HeaderMap,
     /// What it sets.
     pub cookies: &'a ResponseCookies,
+    /// It sets a session cookie to a value that the carried session does not hold.
+    pub new_value: bool,
     /// What the app said when it was asked, where it was.
     pub userinfo: Option<(usize, Said)>,
 }
@@ -204,6 +206,10 @@ fn from_form(visit: &Visit, index: usize, form: &LoginForm, heard: &Heard<'_>) -
     let Some((asked, user)) = &visit.form_user else { return Said::Nobody };
     let location = heard.headers.get(http::header::LOCATION).and_then(|l| l.to_str().ok());
     if *asked != index || !form.success.holds(heard.status, location) {
+        return Said::Nobody;
+    }
+    // On a session that has a user the old value again says nothing: apps set it anew at every answer.
+    if visit.known_source.is_some() && !heard.new_value {
         return Said::Nobody;
     }
     let sets = match &form.success.sets_cookie {

@@ -1,8 +1,9 @@
 //! Asks the app who a cookie is (`from = "userinfo"`).
 //!
 //! Asked after a response to a sign-in, or, where nobody said where signing in happens, when a new value first
-//! returns; before that answer goes out, 2 s at most, once for each value and minute over all workers (R8). It is no
-//! activity, and what it sets joins the answer.
+//! returns; before that answer goes out, 2 s at most (R8). Where the app could not say, it is asked again. Once for each
+//! value and minute over all workers; only a sign-in is always asked about, since an app may sign in by the value that
+//! an attempt before could not (law 5). It is no activity, and what it sets joins the answer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -30,25 +31,49 @@ const AGAIN_AFTER: Span = Span::from_secs(60);
 /// Most values that are remembered as asked about; the oldest go first.
 const MAX_ASKED: usize = 100_000;
 
-/// Which values were asked about when; shared by all workers.
+/// Which values were asked about; shared by all workers.
 #[derive(Default)]
-pub struct Asked(Mutex<HashMap<TokenKey, Moment>>);
+pub struct Asked(Mutex<HashMap<TokenKey, Question>>);
+
+struct Question {
+    at: Moment,
+    /// The app could not say.
+    failed: bool,
+}
+
+impl Question {
+    fn is_recent(&self, now: Moment) -> bool {
+        now < self.at.plus(AGAIN_AFTER)
+    }
+}
 
 impl Asked {
     /// Whether `key` may be asked about now; notes it when so. One caller in a minute gets a yes (single flight).
     pub fn may_ask(&self, key: TokenKey, now: Moment) -> bool {
         let mut asked = self.0.lock();
-        if asked.get(&key).is_some_and(|at| now < at.plus(AGAIN_AFTER)) {
+        if asked.get(&key).is_some_and(|question| question.is_recent(now)) {
             return false;
         }
         if asked.len() >= MAX_ASKED {
-            asked.retain(|_, at| now < at.plus(AGAIN_AFTER));
+            asked.retain(|_, question| question.is_recent(now));
         }
         if asked.len() >= MAX_ASKED {
             return false;
         }
-        asked.insert(key, now);
+        asked.insert(key, Question { at: now, failed: false });
         true
+    }
+
+    /// Notes that the app could not say who `key` is.
+    pub(super) fn failed(&self, key: TokenKey) {
+        if let Some(question) = self.0.lock().get_mut(&key) {
+            question.failed = true;
+        }
+    }
+
+    /// Whether the app could not say who `key` is when it was asked last.
+    fn is_owed(&self, key: TokenKey) -> bool {
+        self.0.lock().get(&key).is_some_and(|question| question.failed)
     }
 }
 
@@ -94,15 +119,20 @@ pub(super) fn read(status: StatusCode, body: &[u8], names: &Names<jsonptr::Point
     names.read(&document).map_or(Said::Nobody, Said::User)
 }
 
-/// Which userinfo source is to be asked about this response, with its path and the value asked about.
+/// A question that is due.
+pub(super) struct Due {
+    /// The source's index.
+    pub index: usize,
+    /// Where to ask.
+    pub path: String,
+    /// The value that is asked about.
+    pub value: TokenKey,
+}
+
+/// Which userinfo source is to be asked about this response.
 #[must_use]
-pub(super) fn is_due(
-    visit: &Visit,
-    cookies: &ResponseCookies,
-    asked: &Asked,
-    now: Moment,
-) -> Option<(usize, String)> {
-    let source =
+pub(super) fn is_due(visit: &Visit, cookies: &ResponseCookies, asked: &Asked, now: Moment) -> Option<Due> {
+    let (index, path) =
         visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
             SourceKind::UserInfo { path, .. } => Some((index, path.clone())),
             SourceKind::ResponseHeader(_)
@@ -121,9 +151,12 @@ pub(super) fn is_due(
         // Nobody said where signing in happens: a value is asked about when it first returns.
         (false, false) => carried.filter(|_| visit.known_source.is_none())?,
         // A new value of a session whose user this source named must name somebody again (R10).
-        (false, true) => fresh.filter(|_| visit.known_source == Some(source.0))?,
+        (false, true) if fresh.is_some() && visit.known_source == Some(index) => fresh?,
+        // It could not be said at the sign-in.
+        (false, true) => carried.filter(|key| visit.known_source.is_none() && asked.is_owed(*key))?,
     };
-    (at_sign_in || asked.may_ask(value, now)).then_some(source)
+    let may_ask = asked.may_ask(value, now);
+    (at_sign_in || may_ask).then_some(Due { index, path, value })
 }
 
 #[cfg(test)]
@@ -159,6 +192,10 @@ mod tests {
         let at = Moment::from_unix_ms(1000);
         assert!(asked.may_ask(TokenKey([1; 16]), at));
         assert!(!asked.may_ask(TokenKey([1; 16]), at.plus(Span::from_secs(59))));
+        assert!(!asked.is_owed(TokenKey([1; 16])));
+        asked.failed(TokenKey([1; 16]));
+        assert!(asked.is_owed(TokenKey([1; 16])));
         assert!(asked.may_ask(TokenKey([1; 16]), at.plus(Span::from_secs(60))));
+        assert!(!asked.is_owed(TokenKey([1; 16])), "asked again");
     }
 }

@@ -74,7 +74,13 @@ impl Asked<'_> {
                 reads && self.header(&http::header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
             }
         };
-        if navigation { Kind::Navigation } else { Kind::Fetch }
+        // What is fetched in advance may never be looked at: nothing is told there that is told only once.
+        if navigation && !self.is_prefetch() { Kind::Navigation } else { Kind::Fetch }
+    }
+
+    fn is_prefetch(&self) -> bool {
+        let says = |name| self.header(name).is_some_and(|value| value.contains("prefetch"));
+        PREFETCH_SAYS.iter().any(says)
     }
 
     fn is_websocket(&self) -> bool {
@@ -89,10 +95,7 @@ impl Asked<'_> {
     pub fn is_activity(&self, inactive: &[InactiveRule]) -> bool {
         let preflight = *self.method == http::Method::OPTIONS
             && self.headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD);
-        let prefetch = PREFETCH_SAYS
-            .iter()
-            .any(|name| self.header(name).is_some_and(|value| value.contains("prefetch")));
-        !preflight && !prefetch && !inactive.iter().any(|rule| self.is_matched_by(rule))
+        !preflight && !self.is_prefetch() && !inactive.iter().any(|rule| self.is_matched_by(rule))
     }
 
     fn is_matched_by(&self, rule: &InactiveRule) -> bool {

@@ -106,9 +106,11 @@ fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
         return true;
     }
     let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
-    // RFC 2965 parsers take a comma for a separator, quoted-string parsers take `;` within quotes for text.
-    let after_comma = |part: &[u8]| part.split(|b| *b == b',').skip(1).any(|p| names_token(p, rules));
-    unbalanced || after_comma(name) || after_comma(value)
+    // RFC 2965 parsers take a comma for a separator, Python's `http.cookies` white space; parsers of quoted strings
+    // take `;` within quotes for text.
+    let separates = |b: &u8| *b == b',' || b.is_ascii_whitespace();
+    let hides_token = |part: &[u8]| part.split(separates).skip(1).any(|p| names_token(p, rules));
+    unbalanced || hides_token(name) || hides_token(value)
 }
 
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
@@ -119,7 +121,10 @@ fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
 /// Names that some app reads as the configured one: other case (ASP.NET), escapes, and PHP's mangling, which
 /// writes `.`, ` ` and `[` as `_`.
 fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
-    let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+    let mut decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+    // PHP before 7.2.34 decodes names, and ends them where C does (CVE-2020-7070); so might others.
+    let end = decoded.iter().position(u8::is_ascii_control).unwrap_or(decoded.len());
+    decoded.truncate(end);
     let mangle = |bytes: &[u8]| -> Vec<u8> {
         let swap = |b: &u8| if matches!(b, b'.' | b' ' | b'[' | b'+') { b'_' } else { *b };
         bytes.trim_ascii().iter().map(swap).collect()

@@ -328,6 +328,9 @@ fn tell(rules: &Rules, facts: &Facts, session: SessionId, reason: EndReason, tol
         Kind::Navigation if told => without_session(rules, facts),
         Kind::Navigation if reason.has_page() => Action::Tell { session, reason, how: Telling::Page },
         Kind::Navigation if rules.has_login => Action::Tell { session, reason, how: Telling::Redirect },
-        Kind::Navigation => Action::TellByPassing { session },
+        Kind::Navigation => match without_session(rules, facts) {
+            Action::ForwardWithout => Action::TellByPassing { session },
+            refused => refused,
+        },
     }
 }

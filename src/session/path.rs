@@ -197,6 +197,14 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if removed { (kept, true) } else { (segment.to_owned(), false) }
 }
 
+/// The path without path parameters, where it has any: `/login;x=1/a` is `/login/a` to servers that know them (Tomcat),
+/// and itself to all others.
+#[must_use]
+pub fn without_parameters(path: &str) -> Option<String> {
+    let bare = |segment: &'_ str| segment.split(';').next().unwrap_or_default().to_owned();
+    path.contains(';').then(|| path.split('/').map(bare).collect::<Vec<_>>().join("/"))
+}
+
 /// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
 /// Returns `None` when nothing had to be removed: the query then passes byte for byte.
 #[must_use]
@@ -205,6 +213,8 @@ pub fn strip_query(query: &str, names: &[impl AsRef<str>]) -> Option<String> {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
         // PHP reads `PHPSESSID[...]` and names with leading spaces or dots mangled to the same variable.
+        // What C takes for the end of a name ends it for PHP.
+        let decoded = decoded.split(|c: char| c.is_ascii_control()).next().unwrap_or_default();
         let decoded = decoded.replace('+', " ");
         let bare = decoded.trim_start().split('[').next().unwrap_or_default().replace(['.', ' '], "_");
         names.iter().any(|n| n.as_ref().replace('.', "_").eq_ignore_ascii_case(&bare))
@@ -280,6 +290,7 @@ mod tests {
         assert_eq!(strip_query("a=1&b=2", &["PHPSESSID"]), None);
         assert_eq!(strip_query("a=1&PHPSESSID=x&b=2", &["PHPSESSID"]).as_deref(), Some("a=1&b=2"));
         assert_eq!(strip_query("%50HPSESSID=x", &["PHPSESSID"]).as_deref(), Some(""));
+        assert_eq!(strip_query("PHPSESSID%00a=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
         assert_eq!(strip_query("PHPSESSID[]=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
     }
 

@@ -422,6 +422,13 @@ impl Session {
         shapes
     }
 
+    /// `Path` of its session cookie, as the app sets it now.
+    #[must_use]
+    pub fn cookie_path(&self) -> Option<&str> {
+        let cookies = self.tokens.iter().rev().filter(|token| token.kind == CookieKind::Session);
+        cookies.map(|token| token.shape.attributes.path.as_str()).next()
+    }
+
     /// Whether `key` is a value in use (not an alias).
     #[must_use]
     pub fn is_current(&self, key: TokenKey) -> bool {

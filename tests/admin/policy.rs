@@ -24,7 +24,7 @@ tenant = "acme"
 idle_timeout = "5m"
 "#;
 
-fn sourced(value: Value, source: &str, name: Value) -> Value {
+fn sourced(value: &Value, source: &str, name: &Value) -> Value {
     json!({ "value": value, "source": source, "name": name })
 }
 
@@ -32,18 +32,18 @@ fn sourced(value: Value, source: &str, name: Value) -> Value {
 async fn each_field_is_told_with_its_source() {
     let world = World::with(&[], LAYERS).await;
     let user = world.get("/v1/policy/effective?tenant=acme&user=Ann@acme.example&role=admin").await;
-    assert_eq!(user["idle_timeout"], sourced(json!("5m"), "user", json!("ann@acme.example")));
-    assert_eq!(user["force_relogin"], sourced(json!("8h"), "policy", Value::Null));
-    assert_eq!(user["max_concurrent"], sourced(json!(1), "role", json!("admin")));
-    assert_eq!(user["on_limit"], sourced(json!("refuse"), "role", json!("admin")));
+    assert_eq!(user["idle_timeout"], sourced(&json!("5m"), "user", &json!("ann@acme.example")));
+    assert_eq!(user["force_relogin"], sourced(&json!("8h"), "policy", &Value::Null));
+    assert_eq!(user["max_concurrent"], sourced(&json!(1), "role", &json!("admin")));
+    assert_eq!(user["on_limit"], sourced(&json!("refuse"), "role", &json!("admin")));
     assert_eq!(
         user["subject"],
         json!({ "app": "app", "tenant": "acme", "user": "ann@acme.example", "roles": ["admin"] })
     );
     let other = world.get("/v1/policy/effective?app=app&tenant=other").await;
-    assert_eq!(other["max_concurrent"], sourced(Value::Null, "tenant", json!("other")));
+    assert_eq!(other["max_concurrent"], sourced(&Value::Null, "tenant", &json!("other")));
     let nobody = world.get("/v1/policy/effective").await;
-    assert_eq!(nobody["max_concurrent"], sourced(json!(5), "policy", Value::Null));
+    assert_eq!(nobody["max_concurrent"], sourced(&json!(5), "policy", &Value::Null));
 }
 
 #[tokio::test]
@@ -63,7 +63,11 @@ async fn a_token_of_a_tenant_sees_the_policy_of_its_tenant() {
     let all = world.get_by(ACME, "/v1/policy").await;
     assert_eq!(all["tenants"].as_object().unwrap().keys().collect::<Vec<_>>(), ["acme"]);
     let own = world.get_by(ACME, "/v1/policy/effective").await;
-    assert_eq!(own["idle_timeout"], sourced(json!("30m"), "tenant", json!("acme")), "its tenant by default");
+    assert_eq!(
+        own["idle_timeout"],
+        sourced(&json!("30m"), "tenant", &json!("acme")),
+        "its tenant by default"
+    );
     let foreign = world.call(ACME, Method::GET, "/v1/policy/effective?tenant=other", None).await;
     assert_eq!(foreign.status, 404);
 }

@@ -100,6 +100,28 @@ async fn the_limit_and_a_revocation_are_told_by_a_page() {
 }
 
 #[tokio::test]
+async fn neither_a_poll_nor_a_prefetch_uses_up_the_page_that_says_why() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    world.revoke("ann").await;
+    let prefetch = Ask::get(Mode::Navigate, "/page").with("sec-purpose", "prefetch");
+    for _ in 0..2 {
+        let poll = browser.fetch("/poll").await;
+        assert_eq!((poll.status, poll.json()["reason"].as_str()), (401, Some("revoked")));
+        assert_eq!(browser.send(prefetch.clone()).await.unwrap().status, 401);
+        assert!(browser.websocket("/ws").await.is_err());
+    }
+    let page = browser.navigate("/page").await;
+    assert_eq!(page.status, 401);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(browser.cookie("SID"), None, "told, and deleted");
+    // A second tab may have kept the cookie; from now on nothing is left to be told.
+    let copy = format!("SID={}", world.app.issued_tokens()[0]);
+    let late = browser.fetch_with_cookie("/poll", &copy).await;
+    assert!(late.header("set-cookie").is_some_and(|field| field.starts_with("SID=;")));
+}
+
+#[tokio::test]
 async fn login_sign_in_and_public_paths_are_never_answered_by_an_end() {
     let world =
         World::with(|s| s.identity_headers = true, "public = [\"/static/**\"]", BY_HEADER, POLICY).await;

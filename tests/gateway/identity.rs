@@ -1,7 +1,7 @@
 //! Who signed in, from every source; and what no source may be tricked into.
 
 use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, post_login, sign_in, who};
-use crate::support::app::{MFA_CODE, PASSWORD, Profile, WrongPassword};
+use crate::support::app::{MFA_CODE, PASSWORD, Profile, Switches, WrongPassword};
 use crate::support::browser::{Ask, Mode};
 
 #[tokio::test]
@@ -190,4 +190,102 @@ async fn require_user_withholds_a_sign_in_whose_user_stays_unknown() {
     assert_eq!(post_login(&browser, "ann").await.status, 200, "admitted without a user otherwise");
     let text = world.gateway.handle().metrics_text();
     assert!(text.contains("tenure_identity_failures_total{app=\"app\",source=\"userinfo\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn an_app_that_could_not_say_who_signed_in_is_asked_again() {
+    let identity = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    let world = World::with(|s| s.whoami_fails = true, "", identity, POLICY).await;
+    let browser = world.browser();
+    sign_in(&browser, "ann").await;
+    assert!(world.live_of("ann").is_empty(), "admitted without a user");
+    world.app.set(|s| s.whoami_fails = false);
+    who(&browser).await;
+    assert!(world.live_of("ann").is_empty(), "not within the minute");
+    world.pass(60);
+    who(&browser).await;
+    assert_eq!(world.live_of("ann").len(), 1);
+    let asked = world.app.requests_to("/api/whoami").len();
+    world.pass(120);
+    who(&browser).await;
+    assert_eq!(world.app.requests_to("/api/whoami").len(), asked, "known by now");
+}
+
+#[tokio::test]
+async fn what_the_app_sets_when_it_is_asked_is_learned_too() {
+    let identity = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    let world = World::with(|s| s.profile = Profile::RotateEach, "", identity, POLICY).await;
+    let browser = world.browser();
+    sign_in(&browser, "ann").await;
+    for _ in 0..3 {
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    }
+    assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn a_form_is_read_as_the_app_will_read_it() {
+    let world = World::with(|_| {}, "", BY_FORM, POLICY).await;
+    let password = form_urlencoded::byte_serialize(PASSWORD.as_bytes()).collect::<String>();
+    let body = format!("{{\"a\":\"&username=bob&password={password}&z=\",\"username\":\"alice\"}}");
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: app.localhost\r\nConnection: close, Content-Type\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    world.browser().raw(head).await;
+    assert_eq!(world.app.signed_in(), 1);
+    let named = (world.live_of("alice").len(), world.live_of("bob").len());
+    assert_eq!(named, (0, 1), "the app never saw that it was JSON");
+}
+
+#[tokio::test]
+async fn a_sign_in_behind_a_path_parameter_is_a_sign_in() {
+    let world = World::with(|s| s.url_ids = true, "", BY_FORM, POLICY).await;
+    let browser = world.browser();
+    browser.post_form("/login;x=1", &[("username", "ann"), ("password", PASSWORD)]).await;
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    assert_eq!(world.live_of("ann").len(), 1);
+    // And it is one by its place, whatever the source.
+    let habits = |s: &mut Switches| {
+        s.url_ids = true;
+        s.identity_headers = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    browser.post_form("/login;x=1", &[("username", "ann"), ("password", PASSWORD)]).await;
+    assert_eq!(world.ends_of("ann"), ["superseded"]);
+}
+
+#[tokio::test]
+async fn the_value_set_again_names_nobody_else() {
+    // Express with `rolling`: every answer sets the cookie again. A wrong password is answered like any page.
+    let success = BY_FORM.split("success").next().unwrap();
+    let identity = format!("{success}success = {{ status = [200] }}\n");
+    let habits = |s: &mut Switches| {
+        s.login_status = 200;
+        s.rolling = true;
+    };
+    let world = World::with(habits, "", &identity, POLICY).await;
+    let browser = world.browser();
+    post_login(&browser, "ann").await;
+    assert_eq!(world.live_of("ann").len(), 1);
+    browser.post_form("/login", &[("username", "bob"), ("password", "wrong")]).await;
+    assert_eq!((world.live_of("ann").len(), world.live_of("bob").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_cookie_of_an_old_path_may_be_deleted_beside_the_new_one() {
+    let old = ("Set-Cookie".to_owned(), "SID=; Path=/old; Max-Age=0".to_owned());
+    let habits = move |s: &mut Switches| {
+        s.identity_headers = true;
+        s.extra_headers = vec![old];
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    for _ in 0..3 {
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    }
+    assert_eq!(world.live_of("ann").len(), 1);
 }

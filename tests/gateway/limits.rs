@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::setup::{BY_HEADER, World, post_login, sign_in, who};
-use crate::support::app::Profile;
+use crate::support::app::{Profile, Switches};
 use crate::support::browser::{Ask, Browser};
 
 fn policy(max: u32, on_limit: &str) -> String {
@@ -115,6 +115,30 @@ async fn ask_lets_the_user_end_one_of_their_own() {
     assert_eq!(page.status, 200, "{}", page.text());
     assert_eq!(who(&third).await.as_deref(), Some("ann"));
     assert_eq!((who(&first).await, who(&second).await.as_deref()), (None, Some("ann")));
+    assert_eq!(world.ends_of("ann"), ["max_concurrent"]);
+}
+
+#[tokio::test]
+async fn ask_works_where_the_cookie_has_a_path() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.attributes.path = "/page".into();
+    };
+    let lines = "max_concurrent = 1\non_limit = \"ask\"\n";
+    let world = World::with(habits, "", BY_HEADER, &format!("[policy]\n{lines}")).await;
+    let first = world.browser();
+    post_login(&first, "ann").await;
+    let second = world.browser();
+    post_login(&second, "ann").await;
+    let page = second.navigate("/page").await;
+    assert_eq!(page.status, 403, "{}", page.text());
+    let text = page.text();
+    let (_, rest) = text.split_once("action=\"").expect("a form");
+    let action = rest.split('"').next().unwrap();
+    let oldest = world.only_session_of("ann").id.to_string();
+    let answer = second.post_form(action, &[("session", &oldest)]).await;
+    assert_eq!(answer.chain.last().map(|hop| hop.status), Some(303), "{action}");
+    assert_eq!(second.navigate("/page").await.status, 200);
     assert_eq!(world.ends_of("ann"), ["max_concurrent"]);
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::setup::{BY_HEADER, POLICY, World, who};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, who};
+use crate::support::app::{PASSWORD, Profile};
 use crate::support::browser::{Ask, Browser, Heard, Mode};
 use crate::support::wait::{PATIENCE, eventually, soon};
 
@@ -192,4 +193,47 @@ async fn a_trickle_or_an_inactive_upload_holds_nothing() {
     assert!(
         !uploads_through(&world, &browser, "/upload", &[(0, 10), (3000, 10), (2, 100_000), (601, 10)]).await
     );
+}
+
+#[tokio::test]
+async fn a_stream_by_which_a_session_was_adopted_ends_with_it() {
+    let world = World::with(|_| {}, "enforce = false", BY_HEADER, POLICY).await;
+    world.app.hand_out("a-value-from-before-the-roll-out");
+    let direct = Browser::at(world.app.addr());
+    direct.post_form("/login", &[("username", "ann"), ("password", PASSWORD)]).await;
+    let cookie = format!("SID={}", direct.cookie("SID").unwrap());
+    let ask = Ask::get(Mode::WebSocket, "/ws").with("cookie", &cookie);
+    let mut socket = world.browser().websocket_with(ask).await.expect("opens");
+    let adopted = world.sessions(tenure::store::StateFilter::Active);
+    assert_eq!((adopted.len(), adopted[0].live_connections), (1, 1));
+    let session = world.gateway.table().by_id(adopted[0].id).unwrap();
+    let reason = tenure::session::EndReason::Revoked;
+    assert!(world.gateway.table().end(&session, reason, None, world.clock.now()));
+    assert!(matches!(soon("the close", socket.hear_end()).await, Heard::Closed { code: 4401, .. }));
+}
+
+#[tokio::test]
+async fn a_sign_in_goes_on_though_its_old_session_ends_meanwhile() {
+    let world = World::with(|s| s.profile = Profile::RotateLogin, "", BY_FORM, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    let old = browser.cookie("SID").unwrap();
+    let fields = [("username", "ann"), ("password", PASSWORD)];
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let mut socket = browser.raw_socket().await;
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: app.localhost\r\nCookie: theme=dark; SID={old}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let before = world.only_session_of("ann").requests;
+    socket.write(head).await.unwrap();
+    eventually(PATIENCE, async || world.only_session_of("ann").requests > before).await;
+    world.revoke("ann").await;
+    world.app.forget_requests();
+    socket.write(body).await.unwrap();
+    let answer = socket.answer(false).await.unwrap();
+    assert_eq!(answer.status, 302, "signed in, not told of an end");
+    assert!(!world.app.saw_token(&old), "and without the dead token");
+    assert_eq!(world.app.last_request().header("cookie").as_deref(), Some("theme=dark"));
+    assert_eq!(world.live_of("ann").len(), 1);
 }

@@ -176,7 +176,7 @@ async fn remember_me_does_not_sign_a_browser_in_again_after_an_end() {
     let browser = world.signed_in("ann").await;
     let companion = browser.cookie("remember").expect("a companion");
     world.revoke("ann").await;
-    let page = browser.fetch("/me").await;
+    let page = browser.navigate("/page").await;
     assert_eq!(page.status, 401);
     assert_eq!(browser.cookie("remember"), None, "the companion is deleted with its session");
     world.app.forget_requests();

@@ -55,6 +55,7 @@ impl Exchange<'_> {
             (_, "/logout") => self.sign_out(visit),
             (_, "/") | (_, "/page") => self.page(visit),
             (_, "/me") => Self::me(visit),
+            (_, "/api/whoami") if self.s.whoami_fails => Answer::json(500, &json!({ "error": "busy" })),
             (_, "/api/whoami") => Self::whoami(visit),
             (_, "/poll") => Answer::json(200, &json!({ "news": self.app.poll_count() })),
             (_, "/slow") => self.slow(visit).await,

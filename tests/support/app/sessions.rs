@@ -135,18 +135,18 @@ impl Sessions {
     }
 
     fn refreshes(&self, s: &Switches, cookies: &[(String, String)], visit: &Visit) -> bool {
-        visit.id.is_some()
-            && match s.profile {
-                Profile::RotateEach => true,
-                Profile::Route => !cookies
-                    .iter()
-                    .any(|(name, value)| *name == s.cookie && value.ends_with(&format!(".{}", s.route))),
-                Profile::Opaque
-                | Profile::Recycle
-                | Profile::RotateLogin
-                | Profile::Chunked
-                | Profile::DoubleSet => false,
-            }
+        let by_profile = || match s.profile {
+            Profile::RotateEach => true,
+            Profile::Route => !cookies
+                .iter()
+                .any(|(name, value)| *name == s.cookie && value.ends_with(&format!(".{}", s.route))),
+            Profile::Opaque
+            | Profile::Recycle
+            | Profile::RotateLogin
+            | Profile::Chunked
+            | Profile::DoubleSet => false,
+        };
+        visit.id.is_some() && (s.rolling || by_profile())
     }
 
     /// Remembers that the password was right and the second step is still to come.

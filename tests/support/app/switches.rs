@@ -135,6 +135,10 @@ pub struct Switches {
     pub resurrect: Resurrect,
     /// The form field of the user's name.
     pub user_field: String,
+    /// Every answer sets the session cookie again (Express with `rolling`).
+    pub rolling: bool,
+    /// `/api/whoami` answers 500.
+    pub whoami_fails: bool,
     /// How a wrong password is answered.
     pub wrong_password: WrongPassword,
     /// The status of a sign-in that succeeded: 302, 303, or 200 with a page.
@@ -183,6 +187,8 @@ impl Default for Switches {
             url_ids: false,
             resurrect: Resurrect::None,
             user_field: "username".to_owned(),
+            rolling: false,
+            whoami_fails: false,
             wrong_password: WrongPassword::Ok200,
             login_status: 302,
             mfa: false,
