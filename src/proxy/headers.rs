@@ -372,6 +372,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
+        strip_nominated(&mut map);
         prepare_request(&mut map, false);
         assert_eq!(map, headers(&[("accept", "*/*"), ("te", "trailers"), ("connection", "te")]));
     }
