@@ -51,7 +51,7 @@ impl<'a> RequestCookies<'a> {
             return;
         }
         let (name, value) = split_pair(pair);
-        if is_suspicious(name, value, rules) {
+        if is_suspicious(pair, rules) {
             self.dropped += 1;
             return;
         }
@@ -97,7 +97,8 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Whether the app could read this pair as a token though we do not (R4).
-fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
+fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
+    let (name, value) = split_pair(pair);
     let control = |b: &u8| b.is_ascii_control();
     if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
         return true;
@@ -106,11 +107,18 @@ fn is_suspicious(name: &[u8], value: &[u8], rules: &[CookieRule]) -> bool {
         return true;
     }
     let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
-    // RFC 2965 parsers take a comma for a separator, Python's `http.cookies` white space; parsers of quoted strings
-    // take `;` within quotes for text.
-    let separates = |b: &u8| *b == b',' || b.is_ascii_whitespace();
-    let hides_token = |part: &[u8]| part.split(separates).skip(1).any(|p| names_token(p, rules));
-    unbalanced || hides_token(name) || hides_token(value)
+    // Parsers of quoted strings take `;` within quotes for text.
+    unbalanced || hides_token(pair, rules)
+}
+
+/// Whether a token stands behind what some parser takes for a separator: a comma (RFC 2965), or white space (Python's
+/// `http.cookies`).
+fn hides_token(pair: &[u8], rules: &[CookieRule]) -> bool {
+    const SEPARATORS: [fn(&u8) -> bool; 3] =
+        [|b| *b == b',', u8::is_ascii_whitespace, |b| *b == b',' || b.is_ascii_whitespace()];
+    let separates = SEPARATORS[2];
+    pair.iter().any(separates)
+        && SEPARATORS.iter().any(|s| pair.split(*s).skip(1).any(|part| names_token(part, rules)))
 }
 
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
