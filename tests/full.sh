@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 bash tests/run.sh
 TENURE_SEEDS=1000 cargo test --locked --test simulation
 TENURE_FUZZ=1000000 cargo test --locked --test fuzz
+bash tests/openapi.sh
 bash tests/docker.sh
 ROUNDS=5 bash benches/side-by-side/run.sh
 cargo bench --locked

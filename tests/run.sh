@@ -24,4 +24,5 @@ step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step "release build" cargo build --locked --release
+step "side by side, in short" env DURATION=1 ROUNDS=1 CONTENDERS="nginx tenure" bash benches/side-by-side/run.sh
 printf '\n=== all passed (%d s)\n' "$SECONDS"

@@ -1,6 +1,7 @@
 //! The API's documents, as they are written and read.
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::{Caller, address};
@@ -9,6 +10,8 @@ use crate::session::device::Device;
 use crate::session::identity::{UserCase, normal_name};
 use crate::session::{EndReason, Moment, SessionId};
 use crate::store::{Filter, SessionView, StateFilter, UserView};
+
+const STATES: [StateFilter; 3] = [StateFilter::Active, StateFilter::Pending, StateFilter::Ended];
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -152,11 +155,14 @@ pub(super) struct SessionQuery {
     pub user: Option<String>,
     /// The address at the session's beginning. Needs `sessions.pii`.
     pub ip: Option<String>,
-    /// `active`, `pending` or `ended`.
+    /// Where it stands.
+    #[param(schema_with = one_of_states)]
     pub state: Option<String>,
     /// Why it ended.
+    #[param(schema_with = one_of_reasons)]
     pub reason: Option<String>,
-    /// 1 to 1000; 100 by default.
+    /// 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
     /// `next` of the page before.
     pub cursor: Option<String>,
@@ -198,7 +204,8 @@ pub(super) struct UserQuery {
     pub tenant: Option<String>,
     /// Part of the user's name.
     pub q: Option<String>,
-    /// 1 to 1000; 100 by default.
+    /// 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
     /// `next` of the page before.
     pub cursor: Option<String>,
@@ -271,8 +278,20 @@ pub(super) fn spellings(name: &str) -> Result<Vec<String>, Problem> {
     Ok(found)
 }
 
+fn one_of_states() -> Schema {
+    one_of(STATES.map(StateFilter::as_str))
+}
+
+fn one_of_reasons() -> Schema {
+    one_of(EndReason::ALL.map(EndReason::as_str))
+}
+
+fn one_of<const N: usize>(values: [&'static str; N]) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values)).build().into()
+}
+
 fn state(text: &str) -> Result<StateFilter, Problem> {
-    [StateFilter::Active, StateFilter::Pending, StateFilter::Ended]
+    STATES
         .into_iter()
         .find(|state| state.as_str() == text)
         .ok_or_else(|| Problem::bad_request("state is active, pending or ended"))

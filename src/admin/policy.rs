@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use super::caller::{Caller, Parameters};
 use super::model::{SubjectQuery, named};
-use super::problem::Problem;
+use super::problem::{PROBLEM, Problem};
 use crate::config::Config;
 use crate::session::Span;
 use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Subject};
@@ -17,8 +17,8 @@ use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Su
     get, path = "/v1/policy", tag = "policy",
     responses(
         (status = 200, description = "Base, bounds, apps, tenants, roles and users", body = Value),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `policy.read`", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `policy.read`", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<Json<Value>, Problem> {
@@ -60,10 +60,10 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
     get, path = "/v1/policy/effective", params(SubjectQuery), tag = "policy",
     responses(
         (status = 200, description = "Each field with its value and source", body = Value),
-        (status = 400, description = "An unknown parameter, or no app where there are several", body = Problem),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `policy.read`", body = Problem),
-        (status = 404, description = "No such app, or another tenant", body = Problem),
+        (status = 400, description = "An unknown parameter, or no app where there are several", body = Problem, content_type = PROBLEM),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `policy.read`", body = Problem, content_type = PROBLEM),
+        (status = 404, description = "No such app, or another tenant", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn effective(

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Admin;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{PROBLEM, Problem};
 use crate::telemetry::audit;
 
 /// What a reload came to.
@@ -24,9 +24,9 @@ pub(super) struct ReloadReport {
     post, path = "/v1/reload", tag = "gateway",
     responses(
         (status = 200, description = "In force", body = ReloadReport),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `gateway.reload`, or is bound to a tenant", body = Problem),
-        (status = 422, description = "The file has faults; the old configuration stays in force", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `gateway.reload`, or is bound to a tenant", body = Problem, content_type = PROBLEM),
+        (status = 422, description = "The file has faults; the old configuration stays in force", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn reload(
@@ -51,8 +51,8 @@ pub(super) async fn reload(
     post, path = "/v1/drain", tag = "gateway",
     responses(
         (status = 202, description = "Draining"),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `gateway.drain`, or is bound to a tenant", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `gateway.drain`, or is bound to a tenant", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn drain(State(admin): State<Admin>, caller: Caller) -> Result<StatusCode, Problem> {
@@ -63,15 +63,15 @@ pub(super) async fn drain(State(admin): State<Admin>, caller: Caller) -> Result<
 }
 
 /// The process lives.
-#[utoipa::path(get, path = "/livez", tag = "probes", responses((status = 200, description = "Alive")))]
+#[utoipa::path(get, path = "/livez", tag = "probes", security(()), responses((status = 200, description = "Alive")))]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
 /// Traffic may be sent here.
 #[utoipa::path(
-    get, path = "/readyz", tag = "probes",
-    responses((status = 200, description = "Ready"), (status = 503, description = "Draining", body = Problem))
+    get, path = "/readyz", tag = "probes", security(()),
+    responses((status = 200, description = "Ready"), (status = 503, description = "Draining", body = Problem, content_type = PROBLEM))
 )]
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     if admin.gateway.is_ready() {
@@ -82,7 +82,7 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<&'static str, P
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "probes", responses((status = 200, description = "Text format 0.0.4")))]
+#[utoipa::path(get, path = "/metrics", tag = "probes", security(()), responses((status = 200, description = "Text format 0.0.4")))]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.gateway.metrics_text())
         .into_response()

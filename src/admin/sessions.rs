@@ -13,7 +13,7 @@ use super::model::{
     FilterText, RevokeRequest, Revoked, SessionDocument, SessionList, SessionQuery, UserScope, filter, limit,
     session_id, spellings,
 };
-use super::problem::Problem;
+use super::problem::{PROBLEM, Problem};
 use crate::session::{EndReason, Moment, SessionId};
 use crate::store::{Cursor, Filter, RevokeOutcome, SessionRef};
 use crate::telemetry::audit;
@@ -23,9 +23,9 @@ use crate::telemetry::audit;
     get, path = "/v1/sessions", params(SessionQuery), tag = "sessions",
     responses(
         (status = 200, description = "A page of sessions", body = SessionList),
-        (status = 400, description = "An unknown or malformed parameter", body = Problem),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.read`", body = Problem),
+        (status = 400, description = "An unknown or malformed parameter", body = Problem, content_type = PROBLEM),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.read`", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn list(
@@ -56,9 +56,9 @@ pub(super) async fn list(
     get, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
     responses(
         (status = 200, description = "The session", body = SessionDocument),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.read`", body = Problem),
-        (status = 404, description = "Unknown, or of another tenant", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.read`", body = Problem, content_type = PROBLEM),
+        (status = 404, description = "Unknown, or of another tenant", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn show(
@@ -76,10 +76,10 @@ pub(super) async fn show(
     delete, path = "/v1/sessions/{id}", params(("id" = String, Path)), tag = "sessions",
     responses(
         (status = 200, description = "The session, ended", body = SessionDocument),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
-        (status = 404, description = "Unknown, or of another tenant", body = Problem),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
+        (status = 404, description = "Unknown, or of another tenant", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn end(
@@ -100,12 +100,12 @@ pub(super) async fn end(
     post, path = "/v1/sessions/revoke", request_body = RevokeRequest, tag = "sessions",
     responses(
         (status = 200, description = "What was matched and ended", body = Revoked),
-        (status = 400, description = "An empty filter without `everyone`, or an unknown member", body = Problem),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
-        (status = 413, description = "The body is too large", body = Problem),
-        (status = 415, description = "The body is no JSON", body = Problem),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+        (status = 400, description = "An empty filter without `everyone`, or an unknown member", body = Problem, content_type = PROBLEM),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
+        (status = 413, description = "The body is too large", body = Problem, content_type = PROBLEM),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn revoke(
@@ -138,10 +138,10 @@ pub(super) async fn revoke(
     delete, path = "/v1/users/{user}/sessions", params(("user" = String, Path), UserScope), tag = "users",
     responses(
         (status = 200, description = "What was matched and ended", body = Revoked),
-        (status = 400, description = "An unknown parameter", body = Problem),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem),
+        (status = 400, description = "An unknown parameter", body = Problem, content_type = PROBLEM),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn end_of_user(

@@ -8,16 +8,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Admin;
 use super::caller::{Caller, Parameters};
 use super::model::{UserList, UserQuery, limit, spellings};
-use super::problem::Problem;
+use super::problem::{PROBLEM, Problem};
 
 /// Lists users with live sessions, by name.
 #[utoipa::path(
     get, path = "/v1/users", params(UserQuery), tag = "users",
     responses(
         (status = 200, description = "A page of users", body = UserList),
-        (status = 400, description = "An unknown or malformed parameter", body = Problem),
-        (status = 401, description = "No token, or a wrong one", body = Problem),
-        (status = 403, description = "The token lacks `sessions.read`", body = Problem),
+        (status = 400, description = "An unknown or malformed parameter", body = Problem, content_type = PROBLEM),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `sessions.read`", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn list(
