@@ -1,5 +1,6 @@
 //! What a response sets: its `Set-Cookie` fields as the gateway reads and, where needed, withholds them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -37,8 +38,10 @@ impl ResponseCookies {
     pub(super) fn read(app: &AppSite, headers: &HeaderMap, path: &str, now: Moment) -> Self {
         let mut cookies = Self::default();
         for field in headers.get_all(SET_COOKIE) {
-            if let Some(set) = read_set_cookie(field.as_bytes(), path, now) {
-                cookies.push(app, set);
+            match read_set_cookie(field.as_bytes(), path, now) {
+                Some(set) => cookies.push(app, set),
+                // A session may have begun that nobody follows (FIELD F26).
+                None => app.metrics.set_cookie_unreadable(&app.config.name),
             }
         }
         cookies
@@ -50,7 +53,7 @@ impl ResponseCookies {
             self.others.push(set);
             return;
         };
-        let id = rule.extract.id(set.value.as_bytes());
+        let id = rule.extract.id(&set.value);
         let key = (!set.deletes && !id.is_empty()).then(|| app.hasher.key(set.name.as_bytes(), id));
         self.configured.retain(|other| !is_same_cookie(&other.set, &set));
         self.configured.push(Configured { kind: rule.kind, key, set });
@@ -59,9 +62,11 @@ impl ResponseCookies {
     /// The value to which the response sets the cookie `name`; `None` when it does not, or deletes it.
     /// SECURITY: secret.
     #[must_use]
-    pub(super) fn value_of(&self, name: &str) -> Option<&str> {
+    pub(super) fn value_of(&self, name: &str) -> Option<Cow<'_, str>> {
         let all = self.configured.iter().map(|c| &c.set).chain(&self.others);
-        all.filter(|set| set.name == name && !set.deletes).map(|set| set.value.trim_matches('"')).next()
+        let value = all.filter(|set| set.name == name && !set.deletes).map(|set| &set.value).next()?;
+        let bare = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+        Some(String::from_utf8_lossy(bare))
     }
 
     /// Whether it sets a session cookie to a value.
@@ -115,10 +120,10 @@ impl ResponseCookies {
 
     /// `name=value` pairs as a browser would send them back, deletions first; for asking the app who they are.
     /// SECURITY: secret.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let all = || self.configured.iter().map(|c| &c.set).chain(&self.others);
         let deleted = all().filter(|set| set.deletes).map(|set| (set.name.as_str(), None));
-        let set = all().filter(|set| !set.deletes).map(|set| (set.name.as_str(), Some(set.value.as_str())));
+        let set = all().filter(|set| !set.deletes).map(|set| (set.name.as_str(), Some(set.value.as_slice())));
         deleted.chain(set)
     }
 }

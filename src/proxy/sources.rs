@@ -91,7 +91,7 @@ fn ask(visit: &Visit, index: usize, source: &SourceRule, heard: &Heard<'_>, now:
             Some(_) | None => Said::Nobody,
         },
         SourceKind::JwtCookie { name, .. } => match heard.cookies.value_of(name) {
-            Some(token) => verify(&visit.app, index, token, now),
+            Some(token) => verify(&visit.app, index, &token, now),
             None => Said::Nobody,
         },
         SourceKind::Cookie(names) => from_cookies(names, heard.cookies),
@@ -184,7 +184,7 @@ fn from_headers(names: &Names<HeaderName>, headers: &HeaderMap) -> Said {
 fn from_cookies(names: &Names<String>, cookies: &ResponseCookies) -> Said {
     let text = |name: &String| {
         let value = cookies.value_of(name)?;
-        Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+        Some(percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
     };
     match text(&names.user) {
         Some(user) if !user.trim().is_empty() => Said::User(Raw {

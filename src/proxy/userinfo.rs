@@ -89,7 +89,7 @@ pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> 
     for (name, value) in cookies.pairs() {
         jar.retain(|(known, _)| known != name.as_bytes());
         if let Some(value) = value {
-            jar.push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            jar.push((name.as_bytes().to_vec(), value.to_vec()));
         }
     }
     let pairs: Vec<Vec<u8>> =

@@ -72,6 +72,10 @@ impl Worker {
 /// Cuts exchanges as their sessions end.
 async fn cut(mut cuts: CutQueue, proxy: Rc<Proxy>, shared: Arc<Shared>) {
     while let Some(cut) = cuts.queue.recv().await {
+        // ORDER: before a barrier is passed, what a full queue lost is made up for.
+        if cuts.take_overflow() {
+            judge_all(&proxy, &shared);
+        }
         match cut {
             Cut::Session(id, reason) => proxy.exchanges.cut(id, reason),
             Cut::Barrier(done) => {
@@ -82,9 +86,6 @@ async fn cut(mut cuts: CutQueue, proxy: Rc<Proxy>, shared: Arc<Shared>) {
                 }
                 let _ = done.send(());
             }
-        }
-        if cuts.take_overflow() {
-            judge_all(&proxy, &shared);
         }
     }
 }

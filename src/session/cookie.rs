@@ -171,8 +171,8 @@ pub struct Attributes {
 pub struct SetCookie {
     /// The cookie's name.
     pub name: String,
-    /// Its value. SECURITY: secret.
-    pub value: String,
+    /// Its value, byte for byte: some apps set Latin-1. SECURITY: secret.
+    pub value: Vec<u8>,
     /// How it was set.
     pub attributes: Attributes,
     /// The field deletes the cookie: it has expired, or its value is empty.
@@ -211,10 +211,12 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
         .path()
         .filter(|p| p.starts_with('/'))
         .map_or_else(|| default_path(request_path), str::to_owned);
-    let value = parsed.value().to_owned();
+    // As a request will bring it back, not as the text that the attributes are read from.
+    let pair = field.split(|b| *b == b';').next().unwrap_or_default();
+    let value = split_pair(pair).1.trim_ascii_end().to_vec();
     Some(SetCookie {
         name: parsed.name().to_owned(),
-        deletes: expired || value.trim_matches('"').is_empty(),
+        deletes: expired || value.iter().all(|byte| *byte == b'"'),
         value,
         attributes: Attributes {
             domain: parsed
@@ -312,6 +314,16 @@ mod tests {
                 "{field}"
             );
         }
+    }
+
+    #[test]
+    fn a_value_is_kept_byte_for_byte() {
+        let now = Moment::from_unix_ms(0);
+        for value in [b"caf\xe9".as_slice(), b"a=b", b"\"quoted\"", b"\xc3\xa9"] {
+            let field = [b"sid= ", value, b" ; Path=/"].concat();
+            assert_eq!(read_set_cookie(&field, "/", now).map(|set| set.value), Some(value.to_vec()));
+        }
+        assert!(read_set_cookie(b"sid=\"\"; Path=/", "/", now).is_some_and(|set| set.deletes));
     }
 
     #[test]

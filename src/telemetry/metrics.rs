@@ -69,6 +69,7 @@ pub struct AppMetrics {
     upstream_errors: [Counter; UPSTREAM_ERRORS.len()],
     identity_failures: [Counter; SOURCES.len()],
     cookies_dropped: Counter,
+    set_cookies_unreadable: Counter,
     unseen: Counter,
     withheld: Counter,
     recycled: Counter,
@@ -135,6 +136,15 @@ impl AppMetrics {
     /// Cookie pairs were dropped that the app could have read as a token.
     pub fn cookies_dropped(&self, n: u64) {
         add(&self.cookies_dropped, n);
+    }
+
+    /// The app set a cookie that browsers and the gateway cannot read. Told in the log when it happens first.
+    pub fn set_cookie_unreadable(&self, app: &str) {
+        if read(&self.set_cookies_unreadable) == 0 {
+            let advice = "what it sets is followed by nobody; tenure_set_cookies_unreadable_total counts on";
+            tracing::warn!(%app, advice, "the app sends a Set-Cookie that cannot be read");
+        }
+        add(&self.set_cookies_unreadable, 1);
     }
 
     /// A request presented only cookies that nobody saw being issued.
@@ -296,9 +306,14 @@ impl Metrics {
 type Read = fn(&AppMetrics) -> u64;
 
 fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
-    let simple: [(&str, &str, Read); 7] = [
+    let simple: [(&str, &str, Read); 8] = [
         ("tenure_sign_ins_total", "Sign-ins.", |app| read(&app.sign_ins)),
         ("tenure_held_back_total", "Sign-ins held back at the limit.", |app| read(&app.held_back)),
+        (
+            "tenure_set_cookies_unreadable_total",
+            "Set-Cookie fields of the app that nobody can read.",
+            |app| read(&app.set_cookies_unreadable),
+        ),
         ("tenure_cookies_dropped_total", "Cookie pairs an app could have misread.", |app| {
             read(&app.cookies_dropped)
         }),

@@ -155,3 +155,18 @@ async fn the_deletion_carries_the_attributes_that_the_cookie_was_set_with() {
     }
     assert_eq!(browser.cookie("SID"), None);
 }
+
+#[tokio::test]
+async fn a_value_beyond_ascii_is_followed_like_any_other() {
+    let world = World::new().await;
+    world.app.set(|s| s.extra_headers = vec![("Set-Cookie".into(), "nameless".into())]);
+    let raw_token = "caf\u{e9}-0123456789";
+    world.app.hand_out(raw_token);
+    let browser = world.browser();
+    crate::setup::post_login(&browser, "ann").await;
+    assert_eq!(world.live_of("ann").len(), 1);
+    let cookie = format!("Cookie: SID={raw_token}\r\n");
+    assert!(raw(&world, "/me", &cookie).await.contains("\"ann\""));
+    let text = world.gateway.handle().metrics_text();
+    assert!(!text.contains("tenure_set_cookies_unreadable_total{app=\"app\"} 0\n"), "{text}");
+}
