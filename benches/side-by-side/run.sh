@@ -25,7 +25,7 @@ set -euo pipefail
 DURATION=${DURATION:-5} ROUNDS=${ROUNDS:-3} CONNECTIONS=${CONNECTIONS:-64}
 CONTENDERS=${CONTENDERS:-nginx haproxy haproxy-stick haproxy-tcp tenure tenure-anonymous}
 HERE=$(cd "$(dirname "$0")" && pwd)
-TENURE=${TENURE:-$HERE/../../target/release/tenure}
+TENURE=${TENURE:-${CARGO_TARGET_DIR:-$HERE/../../target}/release/tenure}
 BODY_BYTES=1024
 PROXY_CORE=0
 
@@ -42,15 +42,24 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
+# What the contenders of this run need, by command.
+tools() {
+  echo nginx wrk curl
+  case $CONTENDERS in *haproxy*) echo haproxy ;; esac
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
 install_missing() {
   local missing=()
-  for tool in nginx haproxy wrk curl; do
+  for tool in $(tools); do
     command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing+=("$tool")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  [ "$(id -u)" = 0 ] || fail "please install: ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root apt-get update -qq || fail "please install: ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # A port on which nobody listens, and that was not handed out before.
@@ -112,7 +121,7 @@ stop_contender() {
 # CPU time of a process and its children so far, in clock ticks.
 cpu_ticks() {
   local total=0 pid line
-  for pid in "$1" $(pgrep -P "$1" || true); do
+  for pid in "$1" $(cat "/proc/$1/task/$1/children"); do
     line=$(<"/proc/$pid/stat")
     # The fields after the command's name, which may hold blanks: utime is the 12th, stime the 13th of them.
     read -r -a line <<<"${line##*) }"

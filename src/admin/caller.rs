@@ -14,8 +14,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Admin;
 use super::problem::Problem;
+use super::{Admin, Peer};
 use crate::config::AdminToken;
 
 /// The longest bearer token that is looked at, in bytes.
@@ -85,7 +85,8 @@ impl FromRequestParts<Admin> for Caller {
         });
         let Some(token) = presented.and_then(|token| find(&config.admin.tokens, token)) else {
             admin.metrics.admin_refused();
-            tracing::warn!(target: "audit", act = "admin_refused", path = parts.uri.path(), "no token, or a wrong one");
+            let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
+            crate::telemetry::audit::admin_refused(peer, parts.uri.path());
             return Err(Problem::unauthorised());
         };
         Ok(Self { name: token.name.clone(), scopes: token.scopes.clone(), tenant: token.tenant.clone() })

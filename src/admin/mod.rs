@@ -1,6 +1,6 @@
 //! The admin API on its own listener: sessions, users, policies, reload and drain, probes and metrics.
 //!
-//! Every call but the probes needs a bearer token; loopback is no authentication, since the app often shares it
+//! Every call but the probes and the API's own description needs a bearer token; loopback is no authentication, since the app often shares it
 //! (FIELD F18). What a token may see and do follows from its scopes and from the tenant it is bound to. The API's
 //! description is generated from these handlers, so that it cannot say anything else.
 
@@ -13,6 +13,7 @@ mod sessions;
 mod users;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -59,6 +60,10 @@ pub trait Gateway: Send + Sync {
     /// Everything for Prometheus.
     fn metrics_text(&self) -> String;
 }
+
+/// Where a call comes from; nowhere for a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub Option<IpAddr>);
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]

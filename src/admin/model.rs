@@ -62,15 +62,18 @@ pub(super) struct DeviceDocument {
 impl SessionDocument {
     /// The session as `caller` may see it.
     pub(super) fn new(view: SessionView, caller: &Caller) -> Self {
-        let device = Device::read(&view.user_agent);
+        // A token that may only end sessions is not told whose they were.
+        let reads = caller.has("sessions.read");
+        let user_agent = if reads { &*view.user_agent } else { "" };
+        let device = Device::read(user_agent);
         let identity = view.identity.as_deref();
         let live = view.state != StateFilter::Ended;
         Self {
             id: view.id.to_string(),
             app: view.app.to_string(),
             tenant: identity.map(|i| i.tenant.clone()),
-            user: identity.map(|i| i.user.clone()),
-            roles: view.roles,
+            user: identity.map(|i| i.user.clone()).filter(|_| reads),
+            roles: if reads { view.roles } else { Vec::new() },
             state: view.state.as_str(),
             created_at: rfc3339(view.times.created_at),
             signed_in_at: view.times.signed_in_at.and_then(rfc3339),
@@ -87,7 +90,7 @@ impl SessionDocument {
                 os: device.os,
                 kind: device.kind.map(crate::session::device::DeviceKind::as_str),
             },
-            user_agent: (!view.user_agent.is_empty()).then(|| view.user_agent.to_string()),
+            user_agent: (!user_agent.is_empty()).then(|| user_agent.to_owned()),
             requests: view.requests,
             live_connections: view.live_connections,
         }
@@ -180,8 +183,10 @@ pub(super) struct RevokeRequest {
     pub user: Option<String>,
     /// The address at the session's beginning. Needs `sessions.pii`.
     pub ip: Option<String>,
-    /// `active` or `pending`.
+    /// `active` or `pending`; what has ended is not ended again.
     pub state: Option<String>,
+    /// As in the list of sessions; fits only what has ended.
+    pub reason: Option<String>,
     /// One session.
     pub id: Option<String>,
     /// Sessions that are spared.

@@ -90,7 +90,12 @@ pub(super) async fn end(
     caller.needs("sessions.revoke")?;
     let session = find(&admin, &caller, &id)?;
     let by: Arc<str> = caller.name.as_str().into();
-    admin.table.end(&session, EndReason::Revoked, Some(by), admin.clock.now());
+    let ended = admin.table.end(&session, EndReason::Revoked, Some(by), admin.clock.now());
+    audit::administered(
+        &caller.name,
+        "revoke",
+        &format!("session={} ended={}", session.id(), u8::from(ended)),
+    );
     in_force(&admin).await?;
     Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
 }
@@ -121,7 +126,7 @@ pub(super) async fn revoke(
             user: request.user.as_deref(),
             ip: request.ip.as_deref(),
             state: request.state.as_deref(),
-            reason: None,
+            reason: request.reason.as_deref(),
         },
         &caller,
     )?;
@@ -171,7 +176,8 @@ async fn revoke_filter(
     let by: Arc<str> = caller.name.as_str().into();
     let RevokeOutcome { matched, ended } =
         admin.table.revoke(filter, except, dry_run, &by, admin.clock.now());
-    let detail = format!("matched={matched} ended={} dry_run={dry_run}", ended.len());
+    let detail =
+        format!("{filter} except={} matched={matched} ended={} dry_run={dry_run}", except.len(), ended.len());
     audit::administered(&caller.name, "revoke", &detail);
     if !ended.is_empty() {
         in_force(admin).await?;

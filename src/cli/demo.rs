@@ -15,7 +15,7 @@ const GATEWAY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9901;
 
 pub(super) fn run(out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
-    telemetry::init(telemetry::LogFormat::Text, tracing::Level::WARN);
+    let _log = telemetry::init(telemetry::LogFormat::Text, tracing::Level::WARN);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(until_interrupted(out)) {
         Ok(()) => Ok(0),

@@ -23,7 +23,7 @@ pub(super) fn run(path: PathBuf, err: &mut impl Write) -> io::Result<u8> {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::init(format, config.log.level);
+    let _log = telemetry::init(format, config.log.level);
     let notes = config.notes();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -36,10 +36,11 @@ pub(super) fn run(path: PathBuf, err: &mut impl Write) -> io::Result<u8> {
         for note in notes {
             tracing::warn!("{note}");
         }
-        announce(&gateway);
         gateway.handle().reload_from(path);
+        announce(&gateway);
+        let handle = gateway.handle();
         signals.obey(gateway).await;
-        Ok(0)
+        Ok(if handle.is_broken() { FAILED } else { 0 })
     })
 }
 

@@ -4,25 +4,30 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::raw::{Section, Value};
 use super::roles::known_scope;
+use super::tenancy::Tenancy;
 use super::{Admin, AdminListen, AdminToken, app};
 use crate::session::identity::UserCase;
 
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 
-pub(super) fn read(mut section: Section<'_>, case: UserCase) -> Admin {
+pub(super) fn read(mut section: Section<'_>, tenancy: &Tenancy) -> Admin {
     let at = section.value("listen");
     let listen = match &at {
         Some(value) => address(value),
         None => section.is_present().then_some(AdminListen::Tcp(DEFAULT)),
     };
     let probes = section.value("probes").and_then(|value| value.address());
-    let tokens = read_tokens(&section.list("tokens"), case);
+    let tokens = read_tokens(&section.list("tokens"), tenancy);
     if let (Some(value), Some(AdminListen::Tcp(address))) = (&at, &listen)
         && !address.ip().is_loopback()
         && tokens.is_empty()
     {
         let hint = "listen at 127.0.0.1:9901, or add tokens: `tenure token new` makes one";
-        section.sink.missing(&value.at, "the API would be open to the network without any token", hint);
+        section.sink.missing(
+            &value.at,
+            "the API would listen to the network, and nobody could use it: it has no token",
+            hint,
+        );
     }
     section.finish();
     Admin { listen, probes, tokens }
@@ -39,10 +44,10 @@ fn address(value: &Value<'_>) -> Option<AdminListen> {
     }
 }
 
-fn read_tokens(values: &[Value<'_>], case: UserCase) -> Vec<AdminToken> {
+fn read_tokens(values: &[Value<'_>], tenancy: &Tenancy) -> Vec<AdminToken> {
     let mut tokens: Vec<AdminToken> = Vec::new();
     for value in values {
-        let Some(token) = read_token(value, case) else { continue };
+        let Some(token) = read_token(value, tenancy) else { continue };
         if tokens.iter().any(|other| other.name == token.name) {
             value.fault(
                 format!("a second token named {:?}", token.name),
@@ -57,7 +62,7 @@ fn read_tokens(values: &[Value<'_>], case: UserCase) -> Vec<AdminToken> {
     tokens
 }
 
-fn read_token(value: &Value<'_>, case: UserCase) -> Option<AdminToken> {
+fn read_token(value: &Value<'_>, tenancy: &Tenancy) -> Option<AdminToken> {
     let mut section = value.section()?;
     let hint = "`tenure token new --name ops --scopes '*'` prints the whole line";
     let name = section.required("name", hint);
@@ -66,7 +71,7 @@ fn read_token(value: &Value<'_>, case: UserCase) -> Option<AdminToken> {
     let tenant = section.value("tenant");
     section.finish();
     let tenant = match tenant {
-        Some(tenant) if tenant.as_text() != Some("*") => Some(app::name(&tenant, case)?),
+        Some(tenant) if tenant.as_text() != Some("*") => Some(tenancy.tenant(&tenant)?),
         _ => None,
     };
     let (hash, scopes) = (hash.as_ref().and_then(read_hash), scopes.map(|scopes| read_scopes(&scopes)));

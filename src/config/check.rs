@@ -54,7 +54,7 @@ fn read(mut root: Section<'_>) -> Config {
         listen: listen::read(root.sub("listen")),
         policy: policy::read(root.sub("policy"), &apps, &tenancy),
         roles: roles::read_all(&root.sub("roles"), &tenancy),
-        admin: admin::read(root.sub("admin"), tenancy.case),
+        admin: admin::read(root.sub("admin"), &tenancy),
         store: store::read(root.sub("store")),
         limits: limits::read_limits(root.sub("limits")),
         drain: limits::read_drain(root.sub("drain")),

@@ -129,8 +129,12 @@ fn keys(section: &mut Section<'_>) -> Option<JwtKeys> {
 /// SECURITY: keys that travel in clear text could be replaced on the way; only this machine is near enough.
 fn jwks_url(text: &str) -> Result<String, (String, String)> {
     let hint = || "write \"https://idp.example.com/jwks.json\"".to_owned();
-    let wrong = |message: &str| (format!("{text:?} {message}"), hint());
+    // SECURITY: the text is never shown, it may hold a password.
+    let wrong = |message: &str| (message.to_owned(), hint());
     let uri: http::Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(wrong("names a user: keys are fetched without credentials"));
+    }
     let local = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "[::1]");
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(text.to_owned()),

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 
-use super::app::{self, ReadApp, belongs_to_app};
+use super::app::{ReadApp, belongs_to_app};
 use super::raw::{Mark, Section, Value};
 use super::tenancy::Tenancy;
 use super::value::show;
@@ -36,7 +36,7 @@ pub(super) fn read_app_layer(mut section: Section<'_>) -> Layer {
 pub(super) fn read(mut section: Section<'_>, apps: &[ReadApp], tenancy: &Tenancy) -> Layers {
     let base = over_defaults(read_layer(&mut section, None));
     let bounds = read_bounds(section.sub("bounds"));
-    let tenant_name = |value: &Value<'_>| app::name(value, tenancy.case);
+    let tenant_name = |value: &Value<'_>| tenancy.tenant(value);
     let tenants = named(section.tables("tenant"), Some(&bounds), |section| {
         section.required("name", NAME).and_then(|value| tenant_name(&value))
     });

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Role;
 use super::raw::{Section, Value, suggestion};
 use super::tenancy::Tenancy;
-use super::{Role, app};
 use crate::session::identity::MAX_NAME_BYTES;
 
 /// What a role may permit.
@@ -63,7 +63,7 @@ fn member(value: &Value<'_>, tenancy: &Tenancy) -> Option<(String, String)> {
     let user_value = user?;
     let user = tenancy.user(&user_value)?;
     let tenant = match tenant {
-        Some(tenant) => app::name(&tenant, tenancy.case)?,
+        Some(tenant) => tenancy.tenant(&tenant)?,
         None => tenancy.only_tenant(&user_value)?,
     };
     Some((tenant, user))

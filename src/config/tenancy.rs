@@ -31,10 +31,19 @@ impl Tenancy {
 
     /// A user's name in the form that sessions carry.
     pub(super) fn user(&self, value: &Value<'_>) -> Option<String> {
+        self.name(value, "user")
+    }
+
+    /// A tenant's name in the form that sessions carry.
+    pub(super) fn tenant(&self, value: &Value<'_>) -> Option<String> {
+        self.name(value, "tenant")
+    }
+
+    fn name(&self, value: &Value<'_>, what: &str) -> Option<String> {
         let name = app::name(value, self.case)?;
         let exact = normal_name(value.as_text()?, UserCase::Exact).ok().flatten();
         if let Some(exact) = exact.filter(|exact| self.mixed && *exact != name) {
-            let message = format!("{exact:?} would be another user to the app with user_case = \"exact\"");
+            let message = format!("{exact:?} would be another {what} to the app with user_case = \"exact\"");
             value.fault(message, "use the same user_case for all apps, or write the name in small letters");
         }
         Some(name)

@@ -137,6 +137,9 @@ impl Proxy {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
         let head = Request::from_parts(parts, ());
+        if headers::head_bytes(&head) > site.header_bytes {
+            return Err(Refusal::Bad(BadRequest::TooLarge));
+        }
         headers::check_framing(head.headers()).map_err(Refusal::Bad)?;
         let host = connection.asked_host(&head).map_err(Refusal::Bad)?;
         if matches!(*head.method(), Method::CONNECT | Method::TRACE) {
@@ -292,6 +295,9 @@ impl Refusal {
         let mut response = match self {
             Self::Bad(BadRequest::Method) => {
                 answer::problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &[])
+            }
+            Self::Bad(BadRequest::TooLarge) => {
+                answer::problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large", &[])
             }
             Self::Bad(fault) => answer::problem(
                 StatusCode::BAD_REQUEST,

@@ -38,6 +38,9 @@ pub(super) enum BadRequest {
     /// A method that a gateway has no business with.
     #[error("the method is not supported")]
     Method,
+    /// The head is larger than `limits.header_bytes`.
+    #[error("the head of the request is too large")]
+    TooLarge,
 }
 
 impl BadRequest {
@@ -50,6 +53,7 @@ impl BadRequest {
             Self::Framing => "bad_framing",
             Self::Path => "bad_path",
             Self::Method => "bad_method",
+            Self::TooLarge => "head_too_large",
         }
     }
 }
@@ -133,6 +137,17 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Fields in which nobody but the gateway speaks.
 fn is_own(name: &HeaderName) -> bool {
     name.as_str().starts_with("tenure-")
+}
+
+/// Bytes of a request's head as HTTP/1.1 would write it. The library's own limit counts what it has buffered, which may be
+/// more than one head or less.
+#[must_use]
+pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
+    let line = request.method().as_str().len()
+        + request.uri().path().len()
+        + request.uri().query().map_or(0, str::len);
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    line + fields.sum::<usize>()
 }
 
 /// Removes the fields that `Connection` names (RFC 9110 section 7.6.1). SECURITY: of a request this comes before

@@ -28,6 +28,8 @@ pub struct Site {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Headers that name identities; stripped unless a trusted proxy sends them.
     pub identity_headers: Vec<HeaderName>,
+    /// Largest head of a request.
+    pub header_bytes: usize,
     /// Largest request body; `None` is off.
     pub body_bytes: Option<u64>,
     /// From the request's end to the first byte of the upstream's answer.
@@ -109,6 +111,7 @@ impl Site {
             apps: apps.collect(),
             trusted_proxies: config.listen.trusted_proxies.clone(),
             identity_headers: config.identity_headers(),
+            header_bytes: config.limits.header_bytes,
             body_bytes: config.limits.body_bytes,
             first_byte_timeout: config.limits.first_byte_timeout.to_std(),
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,7 +42,7 @@ const H2_RESETS: usize = 64;
 #[derive(Clone)]
 pub(super) struct Acceptor {
     /// TLS, for the https listener.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// Every connection must begin with a PROXY header.
     pub proxy_protocol: bool,
     /// Largest head of a request.
@@ -74,6 +75,7 @@ impl Acceptor {
                         acceptor.serve(stream, (peer.ip(), open), proxy).await;
                     });
                 }
+                Err(error) if is_of_peer(&error) => self.metrics.accept_error(),
                 Err(error) => {
                     self.metrics.accept_error();
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -111,7 +113,9 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = Connection::new(peer, self.tls.is_some(), open);
-        let Some(tls) = self.tls.clone() else { return self.http1(stream, connection, proxy).await };
+        let Some(tls) = self.tls.as_ref().map(|tls| tls.load_full()) else {
+            return self.http1(stream, connection, proxy).await;
+        };
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
         match handshake {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
@@ -141,10 +145,10 @@ impl Acceptor {
         let mut serving = std::pin::pin!(serving);
         let mut leaving = self.leaving.clone();
         tokio::select! {
-            result = serving.as_mut() => return ended(result),
+            result = serving.as_mut() => return ended(result, &self.metrics),
             _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
         }
-        ended(serving.await);
+        ended(serving.await, &self.metrics);
     }
 
     async fn http2<S>(self, stream: S, connection: Rc<Connection>, proxy: Rc<Proxy>)
@@ -167,17 +171,30 @@ impl Acceptor {
         let mut serving = std::pin::pin!(serving);
         let mut leaving = self.leaving.clone();
         tokio::select! {
-            result = serving.as_mut() => return ended(result),
+            result = serving.as_mut() => return ended(result, &self.metrics),
             _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
         }
-        ended(serving.await);
+        ended(serving.await, &self.metrics);
     }
 }
 
-fn ended(result: Result<(), hyper::Error>) {
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
+fn ended(result: Result<(), hyper::Error>, metrics: &Metrics) {
+    let Err(error) = result else { return };
+    // hyper has answered these itself (431, 400, 408), before any request of ours began.
+    if error.is_parse_too_large() {
+        metrics.bad_head("too_large");
+    } else if error.is_parse() {
+        metrics.bad_head("malformed");
+    } else if error.is_timeout() {
+        metrics.bad_head("timeout");
     }
+    tracing::debug!(%error, "a connection ended early");
+}
+
+/// Whether the failure was the peer's alone; others repeat at once ("too many open files").
+fn is_of_peer(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Runs the futures of an HTTP/2 connection on this worker's own thread.

@@ -1,20 +1,32 @@
 //! The control thread: serves the admin API and the probes on sockets that were bound at start, and keeps house.
 
 use std::fs::Permissions;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use axum::Router;
+use axum::serve::Listener;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
 
-use super::gateway::{Inner, StartError};
+use super::gateway::{Alive, Inner, StartError};
 use super::listener;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Peer};
 use crate::config::{self, AdminListen, Config};
+
+/// Most connections of one of these listeners; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long a client may take for a request's head; also how long an idle connection is kept.
+const HEAD: Duration = Duration::from_secs(30);
 
 /// The sockets of the admin API and the probes.
 pub(super) struct AdminPort {
@@ -72,6 +84,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener, StartError> {
 pub(super) fn spawn(port: AdminPort, inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("control".into()).spawn(move || {
+        let _alive = Alive::new(&inner);
         runtime.block_on(async {
             let serving = serve(port, &inner);
             tokio::join!(serving, Arc::clone(&inner).housekeeping());
@@ -92,7 +105,7 @@ async fn serve(port: AdminPort, inner: &Arc<Inner>) {
         match port.api {
             Some(Api::Tcp(listener)) => serve_tcp(listener, router, inner).await,
             Some(Api::Unix(listener)) => match tokio::net::UnixListener::from_std(listener) {
-                Ok(listener) => until_left(inner, axum::serve(listener, router).into_future()).await,
+                Ok(listener) => until_left(inner, accept(listener, router, |_| None)).await,
                 Err(error) => tracing::error!(%error, "the admin socket could not be taken over"),
             },
             None => {}
@@ -108,8 +121,31 @@ async fn serve(port: AdminPort, inner: &Arc<Inner>) {
 
 async fn serve_tcp(listener: TcpListener, router: Router, inner: &Arc<Inner>) {
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => until_left(inner, axum::serve(listener, router).into_future()).await,
+        Ok(listener) => {
+            until_left(inner, accept(listener, router, |peer: &SocketAddr| Some(peer.ip()))).await;
+        }
         Err(error) => tracing::error!(%error, "the admin listener could not be taken over"),
+    }
+}
+
+/// Serves for ever, within bounds: whoever can reach the probes must not be able to use up what the data path needs.
+async fn accept<L: Listener>(mut listener: L, router: Router, ip_of: impl Fn(&L::Addr) -> Option<IpAddr>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        // Rests after errors such as "too many open files".
+        let (stream, peer) = listener.accept().await;
+        let router = router.clone().layer(Extension(Peer(ip_of(&peer))));
+        // The task ends with its connection, which is idle for HEAD at most.
+        tokio::spawn(async move {
+            let _permit = permit;
+            let serving = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            if let Err(error) = serving.await {
+                tracing::debug!(%error, "an admin connection ended early");
+            }
+        });
     }
 }
 

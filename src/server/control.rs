@@ -1,4 +1,4 @@
-//! The control thread's own work: sweeping, and watching the configuration's content.
+//! The control thread's own work: sweeping, and watching the content of the configuration and the certificates.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ const SWEEP_EVERY: Span = Span::from_ms(250);
 /// (FIELD F25), and a small file is read in no time.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The largest configuration that is read, in bytes.
-pub(super) const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+/// The largest file that is watched, in bytes: what the configuration may be, and any certificate is.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Sweeps for ever.
 // CANCEL: a sweep itself has no await; dropping the future stops between two of them.
@@ -26,12 +26,15 @@ pub(super) async fn sweep(table: Arc<Table>, clock: Clock) {
     }
 }
 
-/// Calls `changed` whenever the content of the file is another than before.
-pub(super) async fn watch(path: PathBuf, mut changed: impl AsyncFnMut()) {
-    let mut last = fingerprint(&path).await;
+/// Calls `changed` whenever the content of one of the files is another than `last`.
+pub(super) async fn watch(
+    files: impl Fn() -> Vec<PathBuf>,
+    mut last: Option<blake3::Hash>,
+    mut changed: impl AsyncFnMut(),
+) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let present = fingerprint(&path).await;
+        let present = fingerprint(&files());
         // A file that cannot be read for a moment (an editor renames it) is no change.
         if present.is_some() && present != last {
             last = present;
@@ -40,10 +43,15 @@ pub(super) async fn watch(path: PathBuf, mut changed: impl AsyncFnMut()) {
     }
 }
 
-async fn fingerprint(path: &PathBuf) -> Option<blake3::Hash> {
-    let metadata = tokio::fs::metadata(path).await.ok()?;
-    if metadata.len() > MAX_CONFIG_BYTES {
-        return None;
+/// What the files hold together; `None` when one cannot be read. They are small, and read in no time.
+pub(super) fn fingerprint(files: &[PathBuf]) -> Option<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    for path in files {
+        if std::fs::metadata(path).ok()?.len() > MAX_FILE_BYTES {
+            return None;
+        }
+        let content = std::fs::read(path).ok()?;
+        hasher.update(blake3::hash(&content).as_bytes());
     }
-    tokio::fs::read(path).await.ok().map(|content| blake3::hash(&content))
+    Some(hasher.finalize())
 }

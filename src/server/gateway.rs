@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -74,8 +75,12 @@ pub struct Gateway {
 pub struct Inner {
     shared: Arc<Shared>,
     config: ArcSwap<Config>,
+    /// The configuration that the process began with: what a reload cannot change still follows it.
+    began_with: Arc<Config>,
+    /// What the HTTPS listener presents; replaced when the files are other ones.
+    tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// The file that a reload reads.
-    file: watch::Sender<Option<PathBuf>>,
+    file: watch::Sender<Option<Watched>>,
     secret: [u8; 32],
     made_with: MadeWith,
     cuts: Cuts,
@@ -85,6 +90,37 @@ pub struct Inner {
     ready: watch::Sender<bool>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// A thread has ended by a panic.
+    broken: AtomicBool,
+}
+
+/// Held by each thread of the gateway: one that panics ends the process, which a supervisor starts again. Half a gateway
+/// (no sweeper, no API, a worker less) would be worse than none.
+pub(super) struct Alive(Arc<Inner>);
+
+impl Alive {
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread has failed: the gateway leaves");
+            self.0.broken.store(true, Ordering::Release);
+            self.0.ready.send_replace(false);
+            self.0.leaving.send_replace(true);
+            self.0.stop.send_replace(true);
+        }
+    }
+}
+
+/// The configuration's file, and what it and the certificates held when this was last looked at.
+#[derive(Clone)]
+struct Watched {
+    path: PathBuf,
+    seen: Option<blake3::Hash>,
 }
 
 impl Gateway {
@@ -94,7 +130,6 @@ impl Gateway {
     /// See [`StartError`]; nothing runs then.
     pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let workers = config.listen.workers.map_or_else(cores, std::num::NonZeroUsize::get);
-        let tls = config.listen.https.map(|_| tls::server_config(&config.listen.certificates)).transpose()?;
         let (http, plain) = bind(config.listen.http, workers)?;
         let (https, secure) = bind(config.listen.https, workers)?;
         let port = AdminPort::bind(&config.admin)?;
@@ -105,9 +140,10 @@ impl Gateway {
         for (number, cuts) in queues.into_iter().enumerate() {
             let mut listeners = Vec::new();
             listeners.extend(plain.next().map(|socket| (socket, inner.acceptor(None))));
-            listeners.extend(secure.next().map(|socket| (socket, inner.acceptor(tls.clone()))));
+            listeners.extend(secure.next().map(|socket| (socket, inner.acceptor(inner.tls.clone()))));
             let (leaving, stop) = (inner.leaving.subscribe(), inner.stop.subscribe());
-            let worker = Worker { shared: Arc::clone(&inner.shared), listeners, cuts, leaving, stop };
+            let alive = Alive::new(&inner);
+            let worker = Worker { shared: Arc::clone(&inner.shared), listeners, cuts, leaving, stop, alive };
             threads.push(worker.spawn(number)?);
         }
         Ok(Self { inner, threads, http, https, admin, probes })
@@ -161,6 +197,7 @@ impl Inner {
         clock: Clock,
         workers: usize,
     ) -> Result<(Arc<Self>, Vec<super::cuts::CutQueue>), StartError> {
+        let tls = config.listen.https.map(|_| tls::server_config(&config.listen.certificates)).transpose()?;
         let metrics = Metrics::new();
         let (cuts, queues) = Cuts::new(workers);
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
@@ -174,7 +211,9 @@ impl Inner {
             Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
         let inner = Arc::new(Self {
             shared: Arc::new(shared),
+            began_with: Arc::new(config.clone()),
             config: ArcSwap::from_pointee(config),
+            tls: tls.map(|tls| Arc::new(ArcSwap::new(tls))),
             file: watch::channel(None).0,
             secret,
             made_with,
@@ -184,11 +223,12 @@ impl Inner {
             stop: watch::channel(false).0,
             ready: watch::channel(true).0,
             reloading: Mutex::new(()),
+            broken: AtomicBool::new(false),
         });
         Ok((inner, queues))
     }
 
-    fn acceptor(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Acceptor {
+    fn acceptor(&self, tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>) -> Acceptor {
         let config = self.config.load();
         Acceptor {
             tls,
@@ -213,7 +253,8 @@ impl Inner {
 
     /// From now on the file at `path` is what a reload reads, and it is read whenever its content changes.
     pub fn reload_from(&self, path: PathBuf) {
-        self.file.send_replace(Some(path));
+        let seen = control::fingerprint(&self.files(&path));
+        self.file.send_replace(Some(Watched { path, seen }));
     }
 
     /// Reads the file again. Faults change nothing; no connection is cut but those of sessions that end by it.
@@ -222,10 +263,10 @@ impl Inner {
     /// The faults of the file.
     pub fn reload(&self) -> Result<Reloaded, config::Faults> {
         let _one_at_a_time = self.reloading.lock();
-        let Some(path) = self.file.borrow().clone() else {
+        let Some(file) = self.file.borrow().clone() else {
             return Ok(Reloaded { needs_restart: Vec::new() });
         };
-        let loaded = config::load(&path);
+        let loaded = config::load(&file.path);
         self.shared.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(config) => Ok(self.apply(config)),
@@ -238,7 +279,8 @@ impl Inner {
 
     /// Puts a checked configuration in force.
     pub fn apply(&self, config: Config) -> Reloaded {
-        let needs_restart = needs_restart(&self.config.load(), &config);
+        let needs_restart = needs_restart(&self.began_with, &config);
+        self.renew_certificates(&config);
         let Shared { site, table, clock, metrics, .. } = &*self.shared;
         // ORDER: the table first, so that a request that sees the new site finds its apps there.
         table.set_book(book(&config), clock.now());
@@ -254,6 +296,24 @@ impl Inner {
         }
         audit::administered("config", "reloaded", "");
         Reloaded { needs_restart }
+    }
+
+    /// The files whose content is watched.
+    fn files(&self, path: &PathBuf) -> Vec<PathBuf> {
+        let config = self.config();
+        let pairs = config.listen.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        std::iter::once(path).chain(pairs).cloned().collect()
+    }
+
+    /// Handshakes from now on see the certificates as the files have them now.
+    fn renew_certificates(&self, config: &Config) {
+        let Some(tls) = &self.tls else { return };
+        match tls::server_config(&config.listen.certificates) {
+            Ok(renewed) => tls.store(renewed),
+            Err(error) => {
+                tracing::error!(%error, "the certificates were not renewed; the old ones stay in use")
+            }
+        }
     }
 
     /// Whether traffic should be sent here.
@@ -289,6 +349,12 @@ impl Inner {
         tokio::spawn(async move { inner.leave().await });
     }
 
+    /// Whether a thread of the gateway has failed.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
     /// Waits until the gateway has left.
     pub async fn left(&self) {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
@@ -314,13 +380,13 @@ impl Inner {
         let fetching = self.keys.fetch(&self.shared.clock);
         let watching = async {
             let mut file = self.file.subscribe();
-            let named = file.wait_for(Option::is_some).await.ok().and_then(|path| path.clone());
-            let Some(path) = named else { return std::future::pending().await };
+            let named = file.wait_for(Option::is_some).await.ok().and_then(|file| file.clone());
+            let Some(Watched { path, seen }) = named else { return std::future::pending().await };
             let reload = async || {
                 let inner = Arc::clone(&self);
                 let _told_in_the_log = tokio::task::spawn_blocking(move || inner.reload()).await;
             };
-            control::watch(path, reload).await;
+            control::watch(|| self.files(&path), seen, reload).await;
         };
         tokio::select! {
             () = sweeping => {}

@@ -36,11 +36,12 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ(old.listen.https != new.listen.https, "listen.https");
     differ(old.listen.proxy_protocol != new.listen.proxy_protocol, "listen.proxy_protocol");
     differ(old.listen.workers != new.listen.workers, "listen.workers");
-    differ(old.listen.certificates != new.listen.certificates, "listen.certificates");
     differ(old.limits.header_bytes != new.limits.header_bytes, "limits.header_bytes");
     differ(old.admin.listen != new.admin.listen, "admin.listen");
     differ(old.admin.probes != new.admin.probes, "admin.probes");
     differ(old.store.kind != new.store.kind, "store");
+    let secret = |config: &Config| config.store.secret.as_ref().map(|secret| blake3::hash(secret.expose()));
+    differ(secret(old) != secret(new), "store.secret");
     differ(old.log.format != new.log.format, "log.format");
     differ(old.log.level != new.log.level, "log.level");
     keys

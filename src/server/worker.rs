@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::accept::Acceptor;
 use super::cuts::{Cut, CutQueue};
+use super::gateway::Alive;
 use crate::proxy::{Proxy, Shared};
 use crate::session::EndReason;
 
@@ -26,6 +27,8 @@ pub(super) struct Worker {
     pub leaving: watch::Receiver<bool>,
     /// True once what is left in progress is broken off.
     pub stop: watch::Receiver<bool>,
+    /// Tells when the thread fails.
+    pub alive: Alive,
 }
 
 impl Worker {
@@ -51,7 +54,9 @@ impl Worker {
 
     async fn run(self) {
         let proxy = Rc::new(Proxy::new(Arc::clone(&self.shared), self.leaving.clone()));
-        let cutting = tokio::task::spawn_local(cut(self.cuts, Rc::clone(&proxy), Arc::clone(&self.shared)));
+        let _alive = self.alive;
+        let mut cutting =
+            tokio::task::spawn_local(cut(self.cuts, Rc::clone(&proxy), Arc::clone(&self.shared)));
         let mut serving = tokio::task::JoinSet::new();
         for (socket, acceptor) in self.listeners {
             match TcpListener::from_std(socket) {
@@ -63,6 +68,12 @@ impl Worker {
         let all = async { while serving.join_next().await.is_some() {} };
         tokio::select! {
             () = all => {}
+            // Without it no end would reach this worker's exchanges any more.
+            Err(failed) = &mut cutting => {
+                if let Ok(panic) = failed.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
             _ = stop.wait_for(|stop| *stop) => {}
         }
         cutting.abort();

@@ -4,6 +4,7 @@
 //! that a cursor stays right while sessions come and go.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +41,28 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let cut = Self { only_tenant: self.only_tenant.clone(), ..Self::default() };
         *self == cut
+    }
+}
+
+/// For the audit: what was asked for, `everyone` where nothing was.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            f.write_str("everyone")?;
+        }
+        let first = |names: &Option<Vec<String>>| names.as_ref().and_then(|names| names.first().cloned());
+        let members = [
+            ("app", self.app.clone()),
+            ("tenant", first(&self.tenant)),
+            ("user", first(&self.user)),
+            ("within_tenant", self.only_tenant.clone()),
+            ("ip", self.ip.map(|ip| ip.to_string())),
+            ("state", self.state.map(|state| state.as_str().to_owned())),
+            ("reason", self.reason.map(|reason| reason.as_str().to_owned())),
+            ("session", self.ids.first().map(ToString::to_string)),
+        ];
+        let mut given = members.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        given.try_for_each(|(name, value)| write!(f, " {name}={value:?}"))
     }
 }
 

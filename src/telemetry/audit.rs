@@ -1,5 +1,7 @@
 //! One line for every sign-in, end and administrative act (target `audit`).
 
+use std::net::IpAddr;
+
 use crate::session::{EndReason, Moment, SessionId};
 
 /// Which session an audit line is about.
@@ -50,4 +52,10 @@ pub fn ended(subject: &Subject<'_>, reason: EndReason, by: Option<&str>) {
 /// An operator did something. `what` names the act, `detail` its object (a filter, a count), never a secret.
 pub fn administered(who: &str, what: &str, detail: &str) {
     tracing::info!(target: "audit", act = what, by = who, detail);
+}
+
+/// A call of the admin API had no token, or a wrong one.
+pub fn admin_refused(peer: Option<IpAddr>, path: &str) {
+    let ip = peer.map(tracing::field::display);
+    tracing::warn!(target: "audit", act = "admin_refused", ip, path);
 }

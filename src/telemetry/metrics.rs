@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use crate::session::EndReason;
 
 /// What a request came to. The list is closed, so that labels are.
-const OUTCOMES: [&str; 16] = [
+const OUTCOMES: [&str; 18] = [
     "forwarded",
     "upgraded",
     "ended",
@@ -28,6 +28,8 @@ const OUTCOMES: [&str; 16] = [
     "protocol",
     "broke_off",
     "client_gone",
+    "body_too_large",
+    "bad_upgrade",
     "refused",
 ];
 
@@ -38,6 +40,9 @@ const BUCKETS_US: [u64; 12] =
 /// Why an upstream gave no answer.
 const UPSTREAM_ERRORS: [&str; 7] =
     ["connect", "busy", "timeout", "protocol", "body_too_large", "client_gone", "bad_upgrade"];
+
+/// What a connection may send in place of a request.
+const BAD_HEADS: [&str; 3] = ["too_large", "malformed", "timeout"];
 
 /// The identity sources.
 const SOURCES: [&str; 7] =
@@ -188,6 +193,7 @@ pub struct Metrics {
     connections: Counter,
     open_connections: AtomicI64,
     accept_errors: Counter,
+    bad_heads: [Counter; BAD_HEADS.len()],
     reloads: [Counter; 2],
     key_fetches: [Counter; 2],
     admin_refusals: Counter,
@@ -212,6 +218,7 @@ impl Metrics {
             connections: Counter::default(),
             open_connections: AtomicI64::default(),
             accept_errors: Counter::default(),
+            bad_heads: Default::default(),
             reloads: Default::default(),
             key_fetches: Default::default(),
             admin_refusals: Counter::default(),
@@ -252,6 +259,13 @@ impl Metrics {
         add(&self.accept_errors, 1);
     }
 
+    /// A connection brought no request that could be read: one of `too_large`, `malformed`, `timeout`.
+    pub fn bad_head(&self, what: &str) {
+        if let Some(at) = BAD_HEADS.iter().position(|known| *known == what) {
+            add(&self.bad_heads[at], 1);
+        }
+    }
+
     /// The configuration was read again.
     pub fn reloaded(&self, accepted: bool) {
         add(&self.reloads[usize::from(accepted)], 1);
@@ -285,9 +299,19 @@ impl Metrics {
             ("tenure_open_connections", "gauge", "Connections open.", self.open_connections()),
             ("tenure_accept_errors_total", "counter", "Connections not accepted.", read(&self.accept_errors)),
             ("tenure_admin_refusals_total", "counter", "Admin calls refused.", read(&self.admin_refusals)),
+            (
+                "tenure_log_lines_lost_total",
+                "counter",
+                "Log lines nobody took in time.",
+                super::log::lost_lines(),
+            ),
         ] {
             out.family(name, kind, help);
             out.sample(name, &[], value);
+        }
+        out.family("tenure_bad_heads_total", "counter", "Connections that brought no readable request.");
+        for (reason, counter) in BAD_HEADS.iter().zip(&self.bad_heads) {
+            out.sample("tenure_bad_heads_total", &[("reason", reason)], read(counter));
         }
         out.family("tenure_config_reloads_total", "counter", "Reloads by result.");
         for (result, counter) in ["refused", "accepted"].iter().zip(&self.reloads) {

@@ -23,7 +23,15 @@ async fn a_reload_is_in_force_when_it_returns_and_tells_what_needs_a_restart() {
     let shown = world.get("/v1/policy/effective").await;
     assert_eq!(shown["idle_timeout"]["value"], json!("20m"));
     std::fs::write(&file, text.replace("workers = 2", "workers = 1")).unwrap();
-    assert_eq!(reload(&world).await.json(), json!({ "needs_restart": ["listen.workers"] }));
+    for _ in 0..2 {
+        let told = reload(&world).await.json();
+        assert_eq!(told, json!({ "needs_restart": ["listen.workers"] }), "as long as it is so");
+    }
+    let secret = "path = \"off\"\nsecret = \"a secret that is long enough\"";
+    std::fs::write(&file, text.replace("path = \"off\"", secret)).unwrap();
+    assert_eq!(reload(&world).await.json(), json!({ "needs_restart": ["store.secret"] }));
+    std::fs::write(&file, &text).unwrap();
+    assert_eq!(reload(&world).await.json(), json!({ "needs_restart": [] }), "back to what runs");
 }
 
 #[tokio::test]

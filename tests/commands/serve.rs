@@ -245,3 +245,36 @@ fn without_a_gateway_the_commands_say_so() {
     let done = tenure(&["sessions", "--token-file", "/nonexistent"]);
     assert!(text(&done.stderr).contains("/nonexistent"), "{}", text(&done.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_or_that_cannot_be_written_harms_nobody() {
+    for is_stalled in [true, false] {
+        let app = App::start().await;
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("config.toml");
+        let port = free_port();
+        let text = config(&app, &place, "", "1h").replace(":0\"", &format!(":{port}\""));
+        fs::write(&file, text).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut reader = Some(reader);
+        if !is_stalled {
+            drop(reader.take());
+        }
+        let mut gateway =
+            command(&["serve", "--config", file.to_str().unwrap()]).stderr(writer).spawn().unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(comes_true(PATIENCE, async || tokio::net::TcpStream::connect(address).await.is_ok()).await);
+        let browser = Browser::at(address);
+        // Far more lines than a pipe holds.
+        for _ in 0..1000 {
+            assert_eq!(browser.fetch("/poll").await.status, 200, "stalled: {is_stalled}");
+        }
+        gateway.kill().unwrap();
+        gateway.wait().unwrap();
+    }
+}
+
+/// A port on which nobody listens at this moment.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

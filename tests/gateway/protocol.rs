@@ -1,6 +1,9 @@
 //! HTTP itself: framing, streaming, retries, old upstreams, forwarding headers, TLS and HTTP/2.
 
+use std::path::Path;
 use std::time::Duration;
+
+use tenure::config::check_text;
 
 use crate::setup::{BY_HEADER, POLICY, World, config_text, sign_in, who};
 use crate::support::app::{BadHeader, CloseAfter, pattern};
@@ -271,4 +274,31 @@ async fn browsers_come_by_https_and_http2() {
         assert_eq!(seen.all("cookie").len(), 1, "crumbs are joined");
     }
     eventually(PATIENCE, async || world.live_of("ann").len() == 2).await;
+    // Renewed certificates are shown from the next handshake on, after any reload.
+    let renewed = Certificate::of("app.localhost");
+    std::fs::write(&cert, &renewed.cert_pem).unwrap();
+    std::fs::write(&key, &renewed.key_pem).unwrap();
+    let config = check_text("test.toml", &text(&world.app.url()), Path::new(".")).unwrap();
+    assert_eq!(world.gateway.handle().apply(config).needs_restart, Vec::<&str>::new());
+    for (root, trusted) in [(certificate.root, false), (renewed.root, true)] {
+        let options = Options { tls: Some(Tls { root, h2: false }), ..Options::default() };
+        let asked = Browser::with(address, options).send(Ask::get(Mode::Fetch, "/me")).await;
+        assert_eq!(asked.is_ok(), trusted, "{:?}", asked.err());
+    }
+}
+
+#[tokio::test]
+async fn the_limit_of_a_head_is_the_configured_one() {
+    let world = World::with(|_| {}, "", BY_HEADER, "[limits]\nheader_bytes = \"16KiB\"\n").await;
+    for (bytes, status) in [(15_000, "200"), (17_000, "431"), (30_000, "431"), (200_000, "431")] {
+        let head = format!(
+            "GET /poll HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(bytes)
+        );
+        let answer = String::from_utf8_lossy(&world.browser().raw(head).await).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{bytes}: {answer}");
+    }
+    let text = world.gateway.handle().metrics_text();
+    assert!(text.contains("outcome=\"refused\",status=\"4xx\"} 2\n"), "{text}");
+    assert!(text.contains("tenure_bad_heads_total{reason=\"too_large\"} 1\n"), "{text}");
 }
