@@ -15,6 +15,7 @@ mod limits;
 mod live;
 mod operations;
 mod protocol;
+mod rotation;
 mod setup;
 mod sign_in;
 #[path = "../support/mod.rs"]
