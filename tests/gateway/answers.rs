@@ -100,6 +100,30 @@ async fn the_limit_and_a_revocation_are_told_by_a_page() {
 }
 
 #[tokio::test]
+async fn an_end_is_told_once_though_the_dead_cookie_comes_again() {
+    let world = World::new().await;
+    for reason in ["revoked", "idle_timeout"] {
+        let browser = world.signed_in("ann").await;
+        let cookie = format!("SID={}", browser.cookie("SID").unwrap());
+        if reason == "revoked" {
+            world.revoke("ann").await;
+        } else {
+            world.pass(3600);
+        }
+        let again = Ask::get(Mode::Navigate, "/page").with("cookie", &cookie).no_follow();
+        let told = browser.send(again.clone()).await.unwrap();
+        let end = format!("ended; reason={reason}");
+        assert_eq!(told.header("tenure-session"), Some(end.as_str()));
+        for _ in 0..2 {
+            let page = browser.send(again.clone()).await.unwrap();
+            let answer = (page.status, page.header("location"), page.header("tenure-session"));
+            assert_eq!(answer, (302, Some("/login?next=/page"), None), "the app's own answer: {reason}");
+            assert!(world.app.last_request().all("cookie").is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn neither_a_poll_nor_a_prefetch_uses_up_the_page_that_says_why() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;

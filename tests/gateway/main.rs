@@ -20,3 +20,4 @@ mod setup;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod userinfo;
