@@ -132,7 +132,8 @@ pub struct App {
     pub pass_unidentified: bool,
     /// Client data frames of WebSockets count as activity.
     pub websocket_activity: bool,
-    /// Most connections to the upstream, over all workers.
+    /// Most connections to the upstream, over all workers. While the app is asked who a cookie is (`userinfo`), the answer
+    /// that waits for it may use one more.
     pub max_upstream_connections: NonZeroUsize,
     /// Identity sources in the order they are tried.
     pub identity: Vec<SourceRule>,

@@ -1,6 +1,6 @@
 //! The app is asked who a cookie is (`from = "userinfo"`, R8): once, within two seconds, and what it sets is learned.
 
-use crate::setup::{POLICY, World, config_text, who};
+use crate::setup::{POLICY, World, config_text, post_login, who};
 use crate::support::app::{PASSWORD, Profile, Switches};
 use crate::support::browser::{Ask, Browser, Page};
 use crate::support::wait::{PATIENCE, eventually, soon};
@@ -78,4 +78,20 @@ async fn an_app_that_is_silent_when_asked_does_not_hold_the_sign_in_up() {
         let counted = "tenure_identity_failures_total{app=\"app\",source=\"userinfo\"} 1";
         assert!(text.contains(counted), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_app_is_asked_although_its_only_connection_is_in_use() {
+    let text = |upstream: &str| {
+        let usual = config_text(upstream, "max_upstream_connections = 1", &whoami(), POLICY);
+        usual.replace("workers = 2\n", "workers = 1\n")
+    };
+    let world = World::from_text(|s| s.login_status = 200, text).await;
+    let browser = world.browser();
+    assert_eq!(post_login(&browser, "ann").await.status, 200);
+    assert_eq!(world.live_of("ann").len(), 1, "known at the sign-in");
+    for _ in 0..5 {
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    }
+    eventually(PATIENCE, async || world.app.open_connections() == 1).await;
 }
