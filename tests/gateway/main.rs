@@ -11,6 +11,7 @@ mod answers;
 mod custody;
 mod identity;
 mod jwt;
+mod learning;
 mod limits;
 mod live;
 mod operations;
