@@ -141,9 +141,12 @@ async fn a_form_that_need_set_no_cookie_counts_on_a_session_without_a_user_alone
     let (world, browser) = before_a_form(", sets_cookie = false").await;
     submit(&browser, "ann").await;
     let id = world.only_session_of("ann").id;
-    submit(&browser, "bob").await;
-    assert_eq!(world.only_session_of("ann").id, id);
-    assert!(world.live_of("bob").is_empty(), "who is signed in stays so");
+    for profile in [Profile::Opaque, Profile::RotateEach] {
+        world.app.set(|s| s.profile = profile);
+        submit(&browser, "bob").await;
+        assert_eq!(world.only_session_of("ann").id, id, "{profile:?}");
+        assert!(world.live_of("bob").is_empty(), "who is signed in stays so");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod limits;
 mod live;
 mod operations;
 mod protocol;
+mod roll_out;
 mod rotation;
 mod setup;
 mod sign_in;
