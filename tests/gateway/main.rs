@@ -14,6 +14,7 @@ mod jwt;
 mod learning;
 mod limits;
 mod live;
+mod names;
 mod operations;
 mod protocol;
 mod roll_out;
