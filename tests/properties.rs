@@ -266,9 +266,10 @@ proptest! {
         let (evidence, _) = weigh(&tokens, 0);
         let action = decide(&rules, &facts, evidence);
         if let Action::Forward { session, touch } = action {
+            let alias = matches!(evidence, Evidence::Live { alias: true, .. });
             let live = |s: &Standing| matches!(s, Standing::Live { session: id, .. } if *id == session);
             prop_assert!(list.iter().any(live));
-            prop_assert!(!touch || (facts.activity && facts.place != Place::Public));
+            prop_assert!(!touch || (facts.activity && facts.place != Place::Public && !alias));
         }
         let open = facts.place.is_open();
         let told = matches!(action, Action::Tell { .. } | Action::TellByPassing { .. } | Action::HoldBack { .. });

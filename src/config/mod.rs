@@ -126,13 +126,16 @@ pub struct App {
     pub tenant: String,
     /// How user names are compared.
     pub user_case: UserCase,
-    /// A sign-in whose user stays unknown is withheld.
+    /// A sign-in whose user stays unknown is withheld: where a source failed, or the form's own predicate says that
+    /// somebody signed in and the form named nobody. Where all other sources say "nobody", nobody has signed in: a wrong
+    /// password is answered like that too, often with a fresh anonymous cookie, and passes.
     pub require_user: bool,
     /// Whether Basic or Bearer requests without a session cookie pass.
     pub pass_unidentified: bool,
     /// Client data frames of WebSockets count as activity.
     pub websocket_activity: bool,
-    /// Most connections to the upstream, over all workers.
+    /// Most connections to the upstream, over all workers. While the app is asked who a cookie is (`userinfo`), the answer
+    /// that waits for it may use one more.
     pub max_upstream_connections: NonZeroUsize,
     /// Identity sources in the order they are tried.
     pub identity: Vec<SourceRule>,

@@ -84,7 +84,7 @@ impl Proxy {
         };
         let asking = async {
             let question = userinfo::question(visit, &path, cookies)?.map(|_| Upload::Empty);
-            let pool = self.pool(&visit.app);
+            let pool = self.pool(&visit.app).for_holder();
             let (response, mut lease) =
                 send(&pool, question, &UploadState::default(), userinfo::PATIENCE, || self.may_go_on(visit))
                     .await

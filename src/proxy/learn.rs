@@ -63,7 +63,14 @@ pub(super) fn apply(
     }
     let tokens = tokens_of(table, visit, cookies);
     let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
-    if named.failed && visit.app.config.require_user && change == Cookies::Fresh {
+    if named.failed
+        && visit.app.config.require_user
+        && (change == Cookies::Fresh || standpoint.signs_in(visit))
+    {
+        // The app signs in by the value that the browser has already: it dies, or it would pass without a user.
+        if let Some((session, _)) = standpoint.session.as_ref().filter(|_| change == Cookies::Untouched) {
+            table.end(session, EndReason::Revoked, Some("require_user".into()), now);
+        }
         withhold(&visit.app, headers);
         visit.app.metrics.withheld();
         return Learned::UserUnknown;
@@ -111,6 +118,11 @@ impl Standpoint {
             Some(identity) if record.times.signed_in_at.is_some() => Carried::SignedIn { identity, current },
             Some(_) | None => Carried::Anonymous { current },
         }
+    }
+
+    /// Somebody may have just signed in on the carried anonymous session.
+    fn signs_in(&self, visit: &Visit) -> bool {
+        visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
     }
 
     fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {

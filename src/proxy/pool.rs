@@ -75,7 +75,14 @@ impl PartialEq for PoolSettings {
 
 /// The pool of one worker and app. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool(Rc<Inner>);
+pub(super) struct Pool(Rc<Inner>, WhenFull);
+
+/// What happens when all connections are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenFull {
+    Wait,
+    OpenOneMore,
+}
 
 struct Inner {
     settings: PoolSettings,
@@ -109,6 +116,7 @@ pub struct Lease {
     /// It carried another request before.
     pub reused: bool,
     pool: Pool,
+    /// `None` for one beyond the bound.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -118,7 +126,15 @@ impl Pool {
     pub(super) fn new(settings: PoolSettings) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_connections.max(1)));
         let resolved = RefCell::new(vec![None; settings.upstream.len()]);
-        Self(Rc::new(Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved }))
+        let inner = Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved };
+        Self(Rc::new(inner), WhenFull::Wait)
+    }
+
+    /// The same pool for who holds one of its connections already: waiting for a second one, all of them could wait for
+    /// each other. When the pool is full, one is opened beyond the bound, and closed after its answer.
+    #[must_use]
+    pub(super) fn for_holder(&self) -> Self {
+        Self(Rc::clone(&self.0), WhenFull::OpenOneMore)
     }
 
     /// A connection: an idle one, or a new one when `fresh` is wanted or none is idle.
@@ -128,25 +144,21 @@ impl Pool {
     // CANCEL: a connection that is being made is closed; a permit is given back.
     pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
         let permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => Box::pin(self.wait_for_permit()).await?,
+            Ok(permit) => Some(permit),
+            Err(_) if self.1 == WhenFull::OpenOneMore => None,
+            Err(_) => Some(Box::pin(self.wait_for_permit()).await?),
         };
         if !fresh {
             while let Some(idle) = self.take_idle() {
                 if let Some(connection) = revive(idle).await {
                     let pool = self.clone();
-                    return Ok(Lease {
-                        connection: Some(connection),
-                        reused: true,
-                        pool,
-                        permit: Some(permit),
-                    });
+                    return Ok(Lease { connection: Some(connection), reused: true, pool, permit });
                 }
             }
         }
         let sender = Box::pin(self.connect()).await?;
         let connection = Upstreamed { sender, patience: Patience::default(), born: Stopwatch::start() };
-        Ok(Lease { connection: Some(connection), reused: false, pool: self.clone(), permit: Some(permit) })
+        Ok(Lease { connection: Some(connection), reused: false, pool: self.clone(), permit })
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -266,8 +278,8 @@ impl Lease {
 
     /// The answer has been read to its end: the connection may carry another request.
     pub fn give_back(&mut self) {
-        self.permit = None;
-        if let Some(connection) = self.connection.take().filter(|c| !c.sender.is_closed()) {
+        let counted = self.permit.take().is_some();
+        if let Some(connection) = self.connection.take().filter(|c| counted && !c.sender.is_closed()) {
             let idle = Idle { connection, since: Stopwatch::start() };
             self.pool.0.idle.borrow_mut().push_back(idle);
         }

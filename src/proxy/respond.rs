@@ -198,11 +198,10 @@ impl Proxy {
         let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
         let user = login_form::user_of(head, query, &bytes, &field);
         let user = user.map_err(|fault| (fault.status(), fault.to_string()))?;
-        if let Some(user) = user {
-            crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
-                .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long".to_owned()))?;
-            judged.visit.form_user = Some((index, user));
-        }
+        let user = user.unwrap_or_default();
+        crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
+            .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long".to_owned()))?;
+        judged.visit.form_user = Some((index, user));
         // The body goes on with a length of its own, whatever framing it came in.
         judged.parts.headers.remove(http::header::TRANSFER_ENCODING);
         judged.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));

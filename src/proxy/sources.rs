@@ -219,7 +219,12 @@ fn from_form(visit: &Visit, index: usize, form: &LoginForm, heard: &Heard<'_>) -
         }
         SetsCookie::NotNeeded => visit.known_source.is_none(),
     };
-    if sets { Said::User(Raw { user: user.clone(), ..Raw::default() }) } else { Said::Nobody }
+    match sets {
+        false => Said::Nobody,
+        // Somebody has signed in, and the form did not say who.
+        true if user.trim().is_empty() => Said::Failed,
+        true => Said::User(Raw { user: user.clone(), ..Raw::default() }),
+    }
 }
 
 /// The identity as the gateway keeps it. `None` when the name is empty.

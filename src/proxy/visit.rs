@@ -48,7 +48,7 @@ pub(super) struct Visit {
     pub user_agent: Option<http::HeaderValue>,
     /// The `Cookie` header as forwarded. SECURITY: secret; kept only where a userinfo source needs it.
     pub cookie: Option<http::HeaderValue>,
-    /// The user of a sign-in form, with the index of its source.
+    /// The user of a sign-in form, with the index of its source; empty where the form named nobody.
     pub form_user: Option<(usize, String)>,
     /// What the request itself says, with the index of its source: a trusted proxy's headers, or a verified token.
     pub request_said: Option<(usize, Said)>,

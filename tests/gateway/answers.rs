@@ -1,6 +1,7 @@
 //! What a browser meets when its session has ended: by kind of request, by reason, by place.
 
 use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
+use crate::support::app::Switches;
 use crate::support::browser::{Ask, Mode};
 
 #[tokio::test]
@@ -100,6 +101,30 @@ async fn the_limit_and_a_revocation_are_told_by_a_page() {
 }
 
 #[tokio::test]
+async fn an_end_is_told_once_though_the_dead_cookie_comes_again() {
+    let world = World::new().await;
+    for reason in ["revoked", "idle_timeout"] {
+        let browser = world.signed_in("ann").await;
+        let cookie = format!("SID={}", browser.cookie("SID").unwrap());
+        if reason == "revoked" {
+            world.revoke("ann").await;
+        } else {
+            world.pass(3600);
+        }
+        let again = Ask::get(Mode::Navigate, "/page").with("cookie", &cookie).no_follow();
+        let told = browser.send(again.clone()).await.unwrap();
+        let end = format!("ended; reason={reason}");
+        assert_eq!(told.header("tenure-session"), Some(end.as_str()));
+        for _ in 0..2 {
+            let page = browser.send(again.clone()).await.unwrap();
+            let answer = (page.status, page.header("location"), page.header("tenure-session"));
+            assert_eq!(answer, (302, Some("/login?next=/page"), None), "the app's own answer: {reason}");
+            assert!(world.app.last_request().all("cookie").is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn neither_a_poll_nor_a_prefetch_uses_up_the_page_that_says_why() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;
@@ -174,6 +199,24 @@ async fn a_post_is_sent_to_the_login_page_and_never_replayed() {
 }
 
 #[tokio::test]
+async fn a_post_of_which_nobody_knows_the_page_leads_back_to_the_front_page() {
+    let world = World::with(|s| s.identity_headers = true, "return_to = \"next\"", BY_HEADER, POLICY).await;
+    for referer in [None, Some("https://evil.example/page"), Some("no URL")] {
+        let browser = world.signed_in("ann").await;
+        world.pass(3600);
+        let ask = Ask::form("/page?x=1", &[("a", "b")]).no_follow();
+        let ask = match referer {
+            Some(referer) => ask.with("referer", referer),
+            None => ask,
+        };
+        // A tab of its own shows no page yet, and sends no `Referer` by itself.
+        let page = browser.new_tab().send(ask).await.unwrap();
+        let answer = (page.status, page.header("location"));
+        assert_eq!(answer, (303, Some("/login?next=/")), "{referer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_way_back_is_kept_and_leads_nowhere_else() {
     let world = World::with(|s| s.identity_headers = true, "return_to = \"next\"", BY_HEADER, POLICY).await;
     for (target, location) in [
@@ -241,6 +284,53 @@ async fn the_status_never_renews_and_a_touch_does() {
     let cross =
         Ask::post(Mode::Fetch, "/.tenure/touch", "text/plain", "").with("sec-fetch-site", "cross-site");
     assert_eq!(browser.send(cross).await.unwrap().status, 403);
+}
+
+#[tokio::test]
+async fn the_status_is_found_below_the_path_of_the_cookie() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.attributes.path = "/page".into();
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.browser();
+    post_login(&browser, "ann").await;
+    world.app.forget_requests();
+    let status = browser.fetch("/page/.tenure/status").await.json();
+    assert_eq!((status["state"].as_str(), status["user"].as_str()), (Some("active"), Some("ann")));
+    world.pass(3000);
+    let touch = Ask::post(Mode::Fetch, "/page/.tenure/touch", "text/plain", "");
+    assert_eq!(browser.send(touch).await.unwrap().status, 204);
+    world.pass(3000);
+    assert_eq!(world.live_of("ann").len(), 1, "touched");
+    assert_eq!(browser.fetch("/.tenure/status").await.json()["state"], "none", "no cookie is sent there");
+    assert!(world.app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn credentials_in_a_header_are_no_way_round_the_session() {
+    let habits = |s: &mut Switches| s.identity_headers = true;
+    let lines = "unidentified = \"refuse\"\npublic = [\"/static/**\"]";
+    let world = World::with(habits, lines, BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    let ask = |path: &str, with: &str| Ask::get(Mode::Fetch, path).with("authorization", with);
+    for credentials in ["Basic YW5uOng=", "bearer x.y.z", "BASIC x"] {
+        let stranger = world.browser();
+        world.app.forget_requests();
+        let page = stranger.send(ask("/me", credentials)).await.unwrap();
+        assert_eq!((page.status, page.header("www-authenticate")), (401, Some("Session")), "{credentials}");
+        assert!(world.app.requests().is_empty());
+        for path in ["/login", "/static/app.css"] {
+            assert_eq!(stranger.send(ask(path, credentials)).await.unwrap().status, 200, "{path}");
+        }
+        let page = browser.send(ask("/me", credentials)).await.unwrap();
+        assert_eq!(page.json()["user"], "ann", "with a session they pass");
+        assert_eq!(world.app.last_request().header("authorization").as_deref(), Some(credentials));
+    }
+    let other = world.browser();
+    assert_eq!(other.send(ask("/me", "Digest username=x")).await.unwrap().status, 200);
+    let passing = World::new().await;
+    assert_eq!(passing.browser().send(ask("/me", "Basic x")).await.unwrap().status, 200, "the default");
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ async fn a_dead_token_never_reaches_the_app_in_any_spelling() {
     }
     assert!(!world.app.requests().is_empty());
     assert!(!world.app.saw_token(&token), "{:?}", world.app.requests());
+    assert!(world.count("tenure_cookies_dropped_total") > 0, "pairs that an app could misread are counted");
     assert_eq!(who(&bob).await.as_deref(), Some("bob"), "the live one counts beside dead ones");
 }
 

@@ -193,6 +193,61 @@ async fn require_user_withholds_a_sign_in_whose_user_stays_unknown() {
 }
 
 #[tokio::test]
+async fn require_user_withholds_a_sign_in_by_the_value_that_the_browser_has_already() {
+    let identity = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    let habits = |s: &mut Switches| {
+        s.anonymous_cookie = true;
+        s.whoami_fails = true;
+    };
+    let world = World::with(habits, "require_user = true", identity, POLICY).await;
+    let browser = world.browser();
+    browser.navigate("/login").await;
+    let before = browser.cookie("SID").unwrap();
+    assert_eq!(post_login(&browser, "ann").await.status, 503);
+    assert_eq!(world.app.signed_in(), 1, "the app keeps the value it gave to the stranger");
+    world.app.forget_requests();
+    assert_eq!(who(&browser).await, None);
+    assert!(!world.app.saw_token(&before), "it is dead");
+    world.app.set(|s| s.whoami_fails = false);
+    sign_in(&browser, "ann").await;
+    assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn require_user_withholds_what_the_form_calls_a_sign_in_and_gives_no_name() {
+    let form = BY_FORM.replace("user = \"username\"", "user = \"account\"");
+    for (lines, status) in [("require_user = true", 503), ("", 200)] {
+        let world = World::with(|_| {}, lines, &form, POLICY).await;
+        let browser = world.browser();
+        assert_eq!(post_login(&browser, "ann").await.status, status, "{lines}");
+        assert_eq!(browser.cookie("SID").is_some(), status == 200);
+        let text = world.gateway.handle().metrics_text();
+        let counted = "tenure_identity_failures_total{app=\"app\",source=\"login-form\"} 1";
+        assert!(text.contains(counted), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn require_user_lets_a_wrong_password_pass_with_its_anonymous_cookie() {
+    let by_userinfo =
+        "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    for identity in [BY_HEADER, by_userinfo, BY_FORM] {
+        let habits = |s: &mut Switches| {
+            s.identity_headers = true;
+            s.anonymous_cookie = true;
+        };
+        let world = World::with(habits, "require_user = true", identity, POLICY).await;
+        let browser = world.browser();
+        let page = browser.post_form("/login", &[("username", "ann"), ("password", "wrong")]).await;
+        assert!(page.status == 200 && page.text().contains("<form"), "{identity}");
+        let anonymous = browser.cookie("SID").expect("the app gave one");
+        sign_in(&browser, "ann").await;
+        assert_eq!(browser.cookie("SID"), Some(anonymous), "kept over the sign-in");
+        assert_eq!(world.live_of("ann").len(), 1, "{identity}");
+    }
+}
+
+#[tokio::test]
 async fn an_app_that_could_not_say_who_signed_in_is_asked_again() {
     let identity = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
     let world = World::with(|s| s.whoami_fails = true, "", identity, POLICY).await;

@@ -171,6 +171,16 @@ async fn case_makes_no_second_user() {
 }
 
 #[tokio::test]
+async fn case_makes_a_second_user_where_it_is_told_to() {
+    let habits = |s: &mut Switches| s.identity_headers = true;
+    let world = World::with(habits, "user_case = \"exact\"", BY_HEADER, &policy(1, "end-oldest")).await;
+    let first = world.signed_in("Alice").await;
+    let second = world.signed_in("alice").await;
+    assert_eq!((who(&first).await.as_deref(), who(&second).await.as_deref()), (Some("Alice"), Some("alice")));
+    assert_eq!((world.live_of("Alice").len(), world.live_of("alice").len()), (1, 1));
+}
+
+#[tokio::test]
 async fn layers_of_policy_reach_the_session() {
     let rest = "[policy]\nmax_concurrent = 5\n[[policy.user]]\nname = \"ann\"\ntenant = \"default\"\nmax_concurrent = 1\n\
                 [[policy.role]]\nname = \"admin\"\nmax_concurrent = 1\n[roles.admin]\nlearned = true\n";

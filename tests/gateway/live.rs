@@ -48,6 +48,21 @@ async fn client_data_counts_as_activity_only_when_told_so() {
 }
 
 #[tokio::test]
+async fn pings_are_no_activity_even_where_client_data_is() {
+    let lines = "websocket_activity = true";
+    let world = World::with(|s| s.identity_headers = true, lines, BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    let mut socket = browser.websocket("/ws").await.expect("opens");
+    world.pass(3000);
+    for _ in 0..3 {
+        assert!(socket.ping().await, "answered by the app");
+    }
+    world.pass(601);
+    assert!(matches!(soon("the close", socket.hear_end()).await, Heard::Closed { code: 4401, .. }));
+    assert_eq!(world.ends_of("ann"), ["idle_timeout"]);
+}
+
+#[tokio::test]
 async fn an_event_stream_and_a_download_end_with_their_session() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;
@@ -183,16 +198,16 @@ async fn a_steady_upload_holds_the_idle_clock_for_one_further_timeout() {
 }
 
 #[tokio::test]
-async fn a_trickle_or_an_inactive_upload_holds_nothing() {
+async fn a_trickle_or_an_upload_that_is_no_activity_holds_nothing() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;
     assert!(!uploads_through(&world, &browser, "/upload", &[(0, 10), (3000, 10), (601, 10)]).await);
-    let world =
-        World::with(|s| s.identity_headers = true, "inactive = [\"/upload\"]", BY_HEADER, POLICY).await;
-    let browser = world.signed_in("ann").await;
-    assert!(
-        !uploads_through(&world, &browser, "/upload", &[(0, 10), (3000, 10), (2, 100_000), (601, 10)]).await
-    );
+    for line in ["inactive = [\"/upload\"]", "public = [\"/upload\"]"] {
+        let world = World::with(|s| s.identity_headers = true, line, BY_HEADER, POLICY).await;
+        let browser = world.signed_in("ann").await;
+        let pieces = [(0, 10), (3000, 10), (2, 100_000), (601, 10)];
+        assert!(!uploads_through(&world, &browser, "/upload", &pieces).await, "{line}");
+    }
 }
 
 #[tokio::test]

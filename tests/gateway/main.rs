@@ -11,11 +11,16 @@ mod answers;
 mod custody;
 mod identity;
 mod jwt;
+mod learning;
 mod limits;
 mod live;
+mod names;
 mod operations;
 mod protocol;
+mod roll_out;
+mod rotation;
 mod setup;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod userinfo;

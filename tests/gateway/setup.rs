@@ -105,6 +105,14 @@ impl World {
         ended.iter().filter_map(|view| view.end.as_ref()).map(|end| end.reason.as_str()).collect()
     }
 
+    /// What a counter that has no label but the app's name stands at.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let text = self.gateway.handle().metrics_text();
+        let line = format!("{name}{{app=\"app\"}} ");
+        let value = text.lines().find_map(|l| l.strip_prefix(line.as_str()));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a whole number")
+    }
+
     /// Ends the one live session of `user` as an operator does, and waits until that is in force.
     pub(crate) async fn revoke(&self, user: &str) {
         let id = self.only_session_of(user).id;

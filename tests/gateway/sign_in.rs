@@ -3,8 +3,9 @@
 use tenure::store::StateFilter;
 
 use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
-use crate::support::app::{Profile, Resurrect};
+use crate::support::app::{Profile, Resurrect, Switches};
 use crate::support::browser::{Ask, Mode};
+use crate::support::wait::{PATIENCE, eventually};
 
 #[tokio::test]
 async fn an_anonymous_session_becomes_a_signed_in_one_and_keeps_its_id() {
@@ -123,13 +124,62 @@ async fn a_recycled_id_lives_again_only_by_the_app_itself() {
     for _ in 0..3 {
         assert_eq!(browser.fetch_with_cookie("/me", &format!("SID={token}")).await.status, 401);
     }
+    assert_eq!(world.count("tenure_recycled_total"), 0);
     // The app itself hands the value out again, to a browser that carried none.
     world.app.hand_out(&token);
     let other = world.browser();
     sign_in(&other, "bob").await;
     assert_eq!(other.cookie("SID").as_deref(), Some(token.as_str()), "recycled");
+    assert_eq!(world.count("tenure_recycled_total"), 1);
     assert_eq!(who(&other).await.as_deref(), Some("bob"));
     assert_eq!(world.live_of("bob").len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_from_before_the_end_recycles_nothing() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let token = browser.cookie("SID").unwrap();
+    // A stranger without any cookie asks before ann's session ends, and is given her very value afterwards.
+    world.app.set(|s| s.anonymous_cookie = true);
+    world.app.hand_out(&token);
+    let other = world.browser();
+    let tab = other.new_tab();
+    let slow = tokio::spawn(async move { tab.fetch("/slow").await });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    world.pass(1);
+    world.revoke("ann").await;
+    world.app.release(1);
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!((other.cookie("SID"), world.count("tenure_withheld_total")), (None, 1));
+    assert_eq!(other.fetch_with_cookie("/me", &format!("SID={token}")).await.status, 401, "dead");
+    // A request that comes after the end may bring it back.
+    world.app.hand_out(&token);
+    other.fetch("/poll").await;
+    assert_eq!((other.cookie("SID"), world.count("tenure_recycled_total")), (Some(token), 1));
+}
+
+#[tokio::test]
+async fn a_session_that_another_sign_in_replaced_ends_in_silence() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    for (user, reason) in [("ann", "superseded"), ("bob", "account_switched")] {
+        let dead = format!("SID={}", browser.cookie("SID").unwrap());
+        sign_in(&browser, user).await;
+        assert!(world.ends_of("ann").contains(&reason), "{:?}", world.ends_of("ann"));
+        let fetched = browser.fetch_with_cookie("/me", &dead).await;
+        let answer = (fetched.status, fetched.header("tenure-session"), &fetched.json()["user"]);
+        assert_eq!(answer, (200, None, &serde_json::Value::Null), "{reason}");
+        let ask = Ask::get(Mode::Navigate, "/page").with("cookie", &dead).no_follow();
+        let page = browser.send(ask).await.unwrap();
+        let answer = (page.status, page.header("location"), page.header("tenure-session"));
+        assert_eq!(answer, (302, Some("/login?next=/page"), None), "the app's own: {reason}");
+        assert!(world.app.last_request().all("cookie").is_empty());
+    }
 }
 
 #[tokio::test]
@@ -149,8 +199,7 @@ async fn a_slow_answer_brings_no_ended_session_back() {
         let token = browser.cookie("SID").unwrap();
         let tab = browser.new_tab();
         let slow = tokio::spawn(async move { tab.send(Ask::get(Mode::Fetch, "/slow")).await });
-        crate::support::wait::eventually(crate::support::wait::PATIENCE, async || world.app.waiting() == 1)
-            .await;
+        eventually(PATIENCE, async || world.app.waiting() == 1).await;
         world.revoke("ann").await;
         let page = slow.await.unwrap().unwrap();
         assert_eq!(page.status, 401, "the answer was replaced by that of the end");

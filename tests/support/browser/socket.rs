@@ -52,6 +52,20 @@ impl WebSocket {
         soon("sending on a WebSocket", self.inner.send(Message::binary(data.into()))).await.is_ok()
     }
 
+    /// Pings the peer and waits for its pong; `false` when the connection is gone. What else is heard meanwhile is lost.
+    pub async fn ping(&mut self) -> bool {
+        if soon("pinging", self.inner.send(Message::Ping(Bytes::from_static(b"there?")))).await.is_err() {
+            return false;
+        }
+        loop {
+            match soon("a pong", self.inner.next()).await {
+                Some(Ok(Message::Pong(_))) => return true,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
+    }
+
     /// What is heard next; pings are answered on the way.
     pub async fn hear(&mut self) -> Heard {
         loop {
