@@ -114,7 +114,7 @@ impl Proxy {
 
     fn may_go_on(&self, visit: &Visit) -> bool {
         let now = self.shared.clock.now();
-        visit.session.as_ref().is_none_or(|(session, _)| self.shared.table.is_live(session, now))
+        visit.session.as_ref().is_none_or(|(session, key)| self.shared.table.is_live(session, *key, now))
     }
 
     fn was_signed_in(&self, visit: &Visit) -> bool {
