@@ -183,11 +183,7 @@ impl World {
 
     /// The model's admission: as the contract's words say it.
     fn admit(&mut self, enrolled: Enrolled, mut naive: Naive, replaces: Option<usize>) {
-        let user = naive.user;
-        let rivals = |(i, (_, s)): (usize, &(SessionRef, Naive))| {
-            (Some(i) != replaces && s.user == user && s.is_live() && s.signed_in.is_some()).then_some(i)
-        };
-        let mut live: Vec<usize> = self.sessions.iter().enumerate().filter_map(rivals).collect();
+        let live = self.live_of(naive.user.unwrap(), replaces);
         let keep = self.policy.max_concurrent.map_or(usize::MAX, |max| max.get() as usize - 1);
         let full = live.len() > keep;
         let session = match enrolled {
@@ -202,17 +198,8 @@ impl World {
             }
             Enrolled::Over => panic!("a live session was called over"),
         };
-        if full && !self.policy.on_limit.holds_back() {
-            let id = |i: usize| self.table.inspect(&self.sessions[i].0, self.now, |s| s.id);
-            match self.policy.on_limit {
-                OnLimit::EndIdlest => {
-                    live.sort_by_key(|i| (self.sessions[*i].1.active, self.sessions[*i].1.signed_in, id(*i)));
-                }
-                _ => live.sort_by_key(|i| (self.sessions[*i].1.signed_in, id(*i))),
-            }
-            for i in &live[..live.len() - keep] {
-                self.sessions[*i].1.end(EndReason::MaxConcurrent, self.now);
-            }
+        if !self.policy.on_limit.holds_back() {
+            self.end_beyond(live, keep);
         }
         match replaces {
             Some(i) => self.sessions[i] = (session, naive),
@@ -289,7 +276,6 @@ impl World {
         let enrolled = self.table.admit_pending(&session, self.now);
         if matches!(enrolled, Enrolled::Active(_)) {
             naive.pending_until = None;
-            naive.signed_in = Some(self.now);
             naive.active = self.now;
             naive.compute(&self.policy);
         }
@@ -300,8 +286,42 @@ impl World {
         self.policy = some_policy(&mut self.random);
         self.table.set_book(book(self.policy), self.now);
         let policy = self.policy;
+        let now = self.now;
         for (_, naive) in self.sessions.iter_mut().filter(|(_, s)| s.ended.is_none()) {
             naive.compute(&policy);
+            naive.settle(now);
+        }
+        for user in USERS {
+            self.reckon(user);
+        }
+    }
+
+    /// A lowered limit: what a sign-in would have ended ends; nobody who is in where the policy holds back.
+    fn reckon(&mut self, user: &str) {
+        let live = self.live_of(user, None);
+        let max = self.policy.max_concurrent.map_or(usize::MAX, |max| max.get() as usize);
+        if !self.policy.on_limit.holds_back() {
+            self.end_beyond(live, max);
+        }
+    }
+
+    /// The user's live sign-ins, those first that end first.
+    fn live_of(&self, user: &str, but: Option<usize>) -> Vec<usize> {
+        let rival = |(i, (_, s)): (usize, &(SessionRef, Naive))| {
+            (Some(i) != but && s.user == Some(user) && s.is_live() && s.signed_in.is_some()).then_some(i)
+        };
+        let mut live: Vec<usize> = self.sessions.iter().enumerate().filter_map(rival).collect();
+        live.sort_by_key(|i| {
+            let (session, naive) = &self.sessions[*i];
+            let idlest = self.policy.on_limit == OnLimit::EndIdlest;
+            (idlest.then_some(naive.active), naive.signed_in, session.id())
+        });
+        live
+    }
+
+    fn end_beyond(&mut self, live: Vec<usize>, keep: usize) {
+        for i in &live[..live.len().saturating_sub(keep)] {
+            self.sessions[*i].1.end(EndReason::MaxConcurrent, self.now);
         }
     }
 

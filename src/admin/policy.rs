@@ -60,7 +60,8 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
     get, path = "/v1/policy/effective", params(SubjectQuery), tag = "policy",
     responses(
         (status = 200, description = "Each field with its value and source", body = Value),
-        (status = 400, description = "An unknown parameter, or no app where there are several", body = Problem, content_type = PROBLEM),
+        (status = 400, description = "An unknown parameter, or no app where there are several",
+         body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `policy.read`", body = Problem, content_type = PROBLEM),
         (status = 404, description = "No such app, or another tenant", body = Problem, content_type = PROBLEM),

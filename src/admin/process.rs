@@ -25,8 +25,10 @@ pub(super) struct ReloadReport {
     responses(
         (status = 200, description = "In force", body = ReloadReport),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
-        (status = 403, description = "The token lacks `gateway.reload`, or is bound to a tenant", body = Problem, content_type = PROBLEM),
-        (status = 422, description = "The file has faults; the old configuration stays in force", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `gateway.reload`, or is bound to a tenant",
+         body = Problem, content_type = PROBLEM),
+        (status = 422, description = "The file has faults; the old configuration stays in force",
+         body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn reload(
@@ -52,7 +54,8 @@ pub(super) async fn reload(
     responses(
         (status = 202, description = "Draining"),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
-        (status = 403, description = "The token lacks `gateway.drain`, or is bound to a tenant", body = Problem, content_type = PROBLEM),
+        (status = 403, description = "The token lacks `gateway.drain`, or is bound to a tenant",
+         body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn drain(State(admin): State<Admin>, caller: Caller) -> Result<StatusCode, Problem> {
@@ -71,7 +74,8 @@ pub(super) async fn livez() -> &'static str {
 /// Traffic may be sent here.
 #[utoipa::path(
     get, path = "/readyz", tag = "probes", security(()),
-    responses((status = 200, description = "Ready"), (status = 503, description = "Draining", body = Problem, content_type = PROBLEM))
+    responses((status = 200, description = "Ready"), (status = 503, description = "Draining",
+     body = Problem, content_type = PROBLEM))
 )]
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     if admin.gateway.is_ready() {

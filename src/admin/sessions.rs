@@ -79,7 +79,8 @@ pub(super) async fn show(
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
         (status = 404, description = "Unknown, or of another tenant", body = Problem, content_type = PROBLEM),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker",
+         body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn end(
@@ -105,12 +106,14 @@ pub(super) async fn end(
     post, path = "/v1/sessions/revoke", request_body = RevokeRequest, tag = "sessions",
     responses(
         (status = 200, description = "What was matched and ended", body = Revoked),
-        (status = 400, description = "An empty filter without `everyone`, or an unknown member", body = Problem, content_type = PROBLEM),
+        (status = 400, description = "An empty filter without `everyone`, or an unknown member",
+         body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
         (status = 413, description = "The body is too large", body = Problem, content_type = PROBLEM),
         (status = 415, description = "The body is no JSON", body = Problem, content_type = PROBLEM),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker",
+         body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn revoke(
@@ -146,7 +149,8 @@ pub(super) async fn revoke(
         (status = 400, description = "An unknown parameter", body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
-        (status = 503, description = "Ended, but not confirmed by every worker", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker",
+         body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn end_of_user(

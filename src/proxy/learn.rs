@@ -127,10 +127,11 @@ impl Standpoint {
 
     fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
         let Some((session, key)) = session else { return Self { session: None, record: None, over: false } };
-        let live = table.is_live(&session, now);
         let record = table.read(&session, now);
-        // A value that a sign-in replaced meanwhile belongs to no session any more (R10).
-        if live && !record.holds(key) {
+        let live = record.is_live(now);
+        // A value that a sign-in replaced meanwhile belongs to no session any more (R10), nor do those of a session
+        // that was forgotten for room.
+        if record.is_forgotten() || (live && !record.holds(key)) {
             return Self { session: None, record: None, over: false };
         }
         Self { session: Some((session, key)), record: Some(record), over: !live }
@@ -202,12 +203,9 @@ fn carry_out(
     let carried = standpoint.session.as_ref();
     match (lesson, carried, identity) {
         (Lesson::Withhold, ..) => false,
+        // Companions, and the same value set again with other attributes.
         (Lesson::Nothing, Some((session, key)), _) => {
-            // Companions, and the same value set again with other attributes.
-            tokens.is_empty()
-                || standpoint.over
-                || table.rotate(session, &tokens, *key, now)
-                || tokens.is_empty()
+            tokens.is_empty() || table.rotate(session, &tokens, *key, now)
         }
         (Lesson::Rotate, Some((session, key)), _) => table.rotate(session, &tokens, *key, now),
         (Lesson::Start, ..) => {
@@ -280,5 +278,12 @@ fn enrolled(enrolled: &Enrolled) -> bool {
 
 fn newcomer(visit: &Visit, tokens: Vec<NewToken>) -> Newcomer {
     let visitor = Visitor { ip: visit.client_ip, user_agent: visit.user_agent().into() };
-    Newcomer { app: visit.app.id, tokens, visitor, adopted: !visit.adopting.is_empty() }
+    let alone = visit.carried().is_none() && visit.adopting.is_empty();
+    Newcomer {
+        app: visit.app.id,
+        tokens,
+        visitor,
+        adopted: !visit.adopting.is_empty(),
+        recycles: alone.then_some(visit.began),
+    }
 }

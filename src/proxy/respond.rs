@@ -124,7 +124,7 @@ impl Proxy {
 
     pub(super) fn may_go_on(&self, visit: &Visit) -> bool {
         let now = self.shared.clock.now();
-        visit.session.as_ref().is_none_or(|(session, _)| self.shared.table.is_live(session, now))
+        visit.session.as_ref().is_none_or(|(session, key)| self.shared.table.is_live(session, *key, now))
     }
 
     /// What goes on although its session ended before the head was written: where an end is never told, and where it

@@ -28,6 +28,7 @@ pub mod profile;
 pub mod record;
 pub mod return_to;
 mod time;
+mod tokens;
 
 use std::fmt;
 use std::str::FromStr;

@@ -165,15 +165,31 @@ pub fn admit(policy: &Policy, rivals: &[Rival]) -> Admission {
     if policy.on_limit.holds_back() {
         return Admission::Pending;
     }
+    Admission::Active { end: first_to_end(policy.on_limit, rivals, rivals.len() - keep) }
+}
+
+/// Decides who ends when the limit changes while `present`, the user's live sign-ins, go on: what is beyond it, in the
+/// order in which a sign-in would end them. With `refuse` and `ask` nobody does: these hold back who comes, and end
+/// nobody who is in (R13); the surplus leaves by itself, and nobody is admitted before it has.
+#[must_use]
+pub fn surplus(policy: &Policy, present: &[Rival]) -> SmallVec<[SessionId; 2]> {
+    let Some(max) = policy.max_concurrent else { return SmallVec::new() };
+    let beyond = present.len().saturating_sub(max.get() as usize);
+    if policy.on_limit.holds_back() {
+        return SmallVec::new();
+    }
+    first_to_end(policy.on_limit, present, beyond)
+}
+
+fn first_to_end(on_limit: OnLimit, rivals: &[Rival], count: usize) -> SmallVec<[SessionId; 2]> {
     let mut order: SmallVec<[Rival; 8]> = rivals.iter().copied().collect();
-    match policy.on_limit {
+    match on_limit {
         OnLimit::EndIdlest => order.sort_unstable_by_key(|r| (r.last_active_at, r.signed_in_at, r.id)),
         OnLimit::EndOldest | OnLimit::Ask | OnLimit::Refuse => {
             order.sort_unstable_by_key(|r| (r.signed_in_at, r.id));
         }
     }
-    let surplus = order.len() - keep;
-    Admission::Active { end: order.iter().take(surplus).map(|r| r.id).collect() }
+    order.iter().take(count).map(|r| r.id).collect()
 }
 
 #[cfg(test)]
@@ -228,5 +244,18 @@ mod tests {
             assert_eq!(admit(&policy(2, on_limit), &rivals), Admission::Pending);
             assert!(matches!(admit(&policy(3, on_limit), &rivals), Admission::Active { .. }));
         }
+    }
+
+    #[test]
+    fn a_lowered_limit_ends_what_a_sign_in_would_have_ended() {
+        let present = [rival(1, 10, 90), rival(2, 20, 50), rival(3, 30, 70)];
+        let ends = |max, on_limit| {
+            surplus(&policy(max, on_limit), &present).iter().map(|id| id.as_u128()).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(3, OnLimit::EndOldest), [0; 0]);
+        assert_eq!(ends(2, OnLimit::EndOldest), [1]);
+        assert_eq!(ends(1, OnLimit::EndIdlest), [2, 3]);
+        assert_eq!(ends(1, OnLimit::Refuse), [0; 0]);
+        assert_eq!(ends(1, OnLimit::Ask), [0; 0]);
     }
 }

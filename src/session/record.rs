@@ -6,22 +6,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::cookie::Attributes;
 use super::gate::Standing;
 use super::identity::Identity;
 use super::policy::Rival;
 use super::profile::CookieKind;
+use super::tokens::Tokens;
+pub use super::tokens::{CookieShape, FellOut, MAX_SIBLINGS, MAX_TOKENS, NewToken};
 use super::{
     Deadline, EndReason, Moment, Policy, SessionId, Span, Times, TokenKey, Verdict, deadline, judge,
 };
-
-/// The most tokens one session holds: current values, aliases, siblings and companions. The oldest alias goes first.
-pub const MAX_TOKENS: usize = 8;
-
-/// The most values that live beside each other after rotations without a sign-in (R10).
-pub const MAX_SIBLINGS: usize = 4;
 
 /// How long a session may be held back as pending (R13).
 pub const PENDING_FOR: Span = Span::from_secs(120);
@@ -30,54 +23,6 @@ pub const PENDING_FOR: Span = Span::from_secs(120);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppId(pub u16);
 
-/// A cookie's name and how it was set; shared by the many sessions whose cookies were set alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CookieShape {
-    /// The cookie's name.
-    pub name: String,
-    /// Its attributes.
-    pub attributes: Attributes,
-}
-
-/// A token as a response brings it.
-#[derive(Clone, Debug)]
-pub struct NewToken {
-    /// Its key.
-    pub key: TokenKey,
-    /// What the cookie is to the app.
-    pub kind: CookieKind,
-    /// Name and attributes.
-    pub shape: Arc<CookieShape>,
-}
-
-/// A token of a session.
-#[derive(Clone, Debug)]
-pub struct Token {
-    key: TokenKey,
-    kind: CookieKind,
-    shape: Arc<CookieShape>,
-    role: TokenRole,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TokenRole {
-    /// The value in use.
-    Current,
-    /// The value from before a rotation, until then.
-    Alias(Moment),
-    /// Another value from the same rotation that the browser may have kept instead, until then (FIELD F5).
-    Sibling(Moment),
-}
-
-impl Token {
-    fn is_over(&self, now: Moment) -> bool {
-        match self.role {
-            TokenRole::Current => false,
-            TokenRole::Alias(until) | TokenRole::Sibling(until) => now >= until,
-        }
-    }
-}
-
 /// Whether time-outs and limits act, or are only counted (R17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -85,6 +30,24 @@ pub enum Mode {
     Enforce,
     /// They are counted once each.
     Observe,
+}
+
+/// What a session is held to: the part of one book of policies that concerns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Its effective policy.
+    pub policy: Policy,
+    /// Whether the policy acts or is only counted.
+    pub mode: Mode,
+    /// Which book both were taken from. Numbers wrap around.
+    pub epoch: u32,
+}
+
+/// Whether the book `epoch` came after the book `other`; numbers wrap around.
+#[must_use]
+pub const fn is_newer(epoch: u32, other: u32) -> bool {
+    let ahead = epoch.wrapping_sub(other);
+    ahead != 0 && ahead < u32::MAX / 2
 }
 
 /// How a session ended.
@@ -133,7 +96,9 @@ pub struct Session {
     pub deadline: Deadline,
     /// What it is held to.
     pub policy: Policy,
-    /// Which book of policies `policy` was taken from.
+    /// Whether the policy acts on it.
+    pub mode: Mode,
+    /// Which book of policies both were taken from.
     pub epoch: u32,
     /// Where it stands.
     pub state: State,
@@ -147,9 +112,11 @@ pub struct Session {
     pub adopted: bool,
     /// Requests forwarded for it.
     pub requests: u64,
-    tokens: SmallVec<[Token; 1]>,
+    tokens: Tokens,
     /// Its cookie came back at least once.
     pub returned: bool,
+    /// It was forgotten without an end: nothing happens on it any more.
+    forgotten: bool,
     observed: Observed,
 }
 
@@ -158,6 +125,7 @@ pub struct Session {
 struct Observed {
     idle: bool,
     lifetime: bool,
+    limit: bool,
 }
 
 /// What [`Session::settle`] found.
@@ -174,31 +142,34 @@ pub enum Settled {
 impl Session {
     /// A new session that is active.
     #[must_use]
-    pub fn new(id: SessionId, app: AppId, policy: Policy, epoch: u32, visitor: Visitor, now: Moment) -> Self {
+    pub fn new(id: SessionId, app: AppId, terms: Terms, visitor: Visitor, now: Moment) -> Self {
         let times = Times { created_at: now, signed_in_at: None, last_active_at: now };
         Self {
             id,
             app,
             times,
-            deadline: deadline(&policy, &times),
-            policy,
-            epoch,
+            deadline: deadline(&terms.policy, &times),
+            policy: terms.policy,
+            mode: terms.mode,
+            epoch: terms.epoch,
             state: State::Active,
             identity: None,
             visitor,
             generation: 0,
             adopted: false,
             requests: 0,
-            tokens: SmallVec::new(),
+            tokens: Tokens::default(),
             returned: false,
+            forgotten: false,
             observed: Observed::default(),
         }
     }
 
     /// Ends the session if its deadline has come (law 1); every other method relies on this having been called.
-    pub fn settle(&mut self, mode: Mode, now: Moment) -> Settled {
+    pub fn settle(&mut self, now: Moment) -> Settled {
         match self.state {
             State::Ended(_) => Settled::AsBefore,
+            State::Active | State::Pending(_) if self.forgotten => Settled::AsBefore,
             State::Pending(until) if now >= until => {
                 self.end(EndReason::MaxConcurrent, None, until);
                 Settled::JustEnded(EndReason::MaxConcurrent)
@@ -206,35 +177,77 @@ impl Session {
             State::Pending(_) => Settled::AsBefore,
             State::Active => match judge(self.deadline, now) {
                 Verdict::Live => Settled::AsBefore,
-                Verdict::Over(reason, at) if mode == Mode::Enforce => {
+                Verdict::Over(reason, at) if self.mode == Mode::Enforce => {
                     self.end(reason, None, at);
                     Settled::JustEnded(reason)
                 }
-                Verdict::Over(reason, _) => self.observe(reason),
+                Verdict::Over(reason, _) if self.observe(reason) => Settled::WouldEnd(reason),
+                Verdict::Over(..) => Settled::AsBefore,
             },
         }
     }
 
-    fn observe(&mut self, reason: EndReason) -> Settled {
+    /// Takes on the terms of a later book; those of an earlier one, brought by whoever comes late, change nothing.
+    /// The caller has settled the session: one past its old deadline has ended for its old reason first (R1). One
+    /// that is over only by the new terms ends now, not when these would have ended it had they held before.
+    pub fn adopt(&mut self, terms: Terms, now: Moment) -> Settled {
+        if !is_newer(terms.epoch, self.epoch) {
+            return Settled::AsBefore;
+        }
+        self.epoch = terms.epoch;
+        if self.is_over() {
+            return Settled::AsBefore;
+        }
+        self.policy = terms.policy;
+        self.mode = terms.mode;
+        self.deadline = deadline(&self.policy, &self.times);
+        self.settle_by_change(now)
+    }
+
+    /// The app or its sources gave the session's user other roles.
+    pub fn change_roles(&mut self, identity: Arc<Identity>, policy: Policy, now: Moment) -> Settled {
+        self.identity = Some(identity);
+        self.policy = policy;
+        self.deadline = deadline(&self.policy, &self.times);
+        self.settle_by_change(now)
+    }
+
+    fn settle_by_change(&mut self, now: Moment) -> Settled {
+        let settled = self.settle(now);
+        if let (Settled::JustEnded(_), State::Ended(end)) = (settled, &mut self.state) {
+            end.at = now;
+        }
+        settled
+    }
+
+    /// Counts what would have ended the session; once for each reason (R17). Returns whether this was the first time.
+    pub fn observe(&mut self, reason: EndReason) -> bool {
         let flag = match reason {
             EndReason::ForceRelogin => &mut self.observed.lifetime,
+            EndReason::MaxConcurrent => &mut self.observed.limit,
             EndReason::IdleTimeout
-            | EndReason::MaxConcurrent
             | EndReason::Revoked
             | EndReason::Logout
             | EndReason::Superseded
             | EndReason::AccountSwitched => &mut self.observed.idle,
         };
-        if std::mem::replace(flag, true) { Settled::AsBefore } else { Settled::WouldEnd(reason) }
+        !std::mem::replace(flag, true)
     }
 
-    /// Ends the session unless it has ended before; a session ends once, for one reason.
+    /// Ends the session unless it is over; a session ends once, for one reason.
     pub fn end(&mut self, reason: EndReason, by: Option<Arc<str>>, at: Moment) -> bool {
-        if matches!(self.state, State::Ended(_)) {
+        if self.is_over() {
             return false;
         }
         self.state = State::Ended(End { reason, at, by, told: false });
         true
+    }
+
+    /// Forgets the session without an end. Returns whether it was not over before.
+    pub fn forget(&mut self) -> bool {
+        let was_over = self.is_over();
+        self.forgotten = true;
+        !was_over
     }
 
     /// The end, if there was one.
@@ -246,15 +259,51 @@ impl Session {
         }
     }
 
+    /// Whether it has ended or was forgotten: then nothing happens on it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.forgotten || self.ended().is_some()
+    }
+
+    /// Whether it was forgotten without an end, as if nobody had ever seen it.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten && self.ended().is_none()
+    }
+
     /// Whether it is active and its deadline, as settled, has not come.
     #[must_use]
-    pub fn is_live(&self, mode: Mode, now: Moment) -> bool {
-        self.state == State::Active && (mode == Mode::Observe || judge(self.deadline, now) == Verdict::Live)
+    pub fn is_live(&self, now: Moment) -> bool {
+        self.state == State::Active
+            && !self.forgotten
+            && (self.mode == Mode::Observe || judge(self.deadline, now) == Verdict::Live)
+    }
+
+    /// Whether it is only observed, and both its deadline and its last activity are that long ago: nobody waits for
+    /// it any more, and only enforcement would have ended it.
+    #[must_use]
+    pub fn is_abandoned(&self, kept: Span, now: Moment) -> bool {
+        self.mode == Mode::Observe
+            && self.state == State::Active
+            && now >= self.deadline.at().max(self.times.last_active_at).plus(kept)
+    }
+
+    /// When it should be looked at next though nobody asks; `None` when never. One that is only observed goes on
+    /// past its deadline, and is looked at again after `again`.
+    #[must_use]
+    pub fn next_look(&self, again: Span, now: Moment) -> Option<Moment> {
+        let at = match self.state {
+            State::Active if self.mode == Mode::Observe && self.deadline.at() <= now => now.plus(again),
+            State::Active => self.deadline.at(),
+            State::Pending(until) => until,
+            State::Ended(_) => return None,
+        };
+        (!self.forgotten && at != Moment::MAX).then_some(at)
     }
 
     /// Renews the idle clock: follows from a live verdict only (law 3), and never moves backwards.
-    pub fn touch(&mut self, mode: Mode, now: Moment) -> bool {
-        if !self.is_live(mode, now) {
+    pub fn touch(&mut self, now: Moment) -> bool {
+        if !self.is_live(now) {
             return false;
         }
         self.times.last_active_at = self.times.last_active_at.max(now);
@@ -262,21 +311,18 @@ impl Session {
         true
     }
 
-    /// Takes on a policy that was changed meanwhile. The caller has settled the session: one past its old deadline
-    /// has ended for its old reason first (R1).
-    pub fn adopt_policy(&mut self, policy: Policy, epoch: u32) {
-        self.epoch = epoch;
-        if matches!(self.state, State::Ended(_)) {
-            return;
-        }
+    /// Records a sign-in: the lifetime starts anew, `created_at` stays (law 4).
+    pub fn sign_in(&mut self, identity: Arc<Identity>, policy: Policy, now: Moment) {
+        self.identity = Some(identity);
+        self.times.signed_in_at = Some(now);
+        self.times.last_active_at = self.times.last_active_at.max(now);
         self.policy = policy;
         self.deadline = deadline(&self.policy, &self.times);
     }
 
-    /// Records a sign-in: the lifetime starts anew, created_at stays (law 4).
-    pub fn sign_in(&mut self, identity: Arc<Identity>, policy: Policy, now: Moment) {
-        self.identity = Some(identity);
-        self.times.signed_in_at = Some(now);
+    /// A session that was held back is in use: that is its user's activity, and no second sign-in (law 4).
+    pub fn admit(&mut self, policy: Policy, now: Moment) {
+        self.state = State::Active;
         self.times.last_active_at = self.times.last_active_at.max(now);
         self.policy = policy;
         self.deadline = deadline(&self.policy, &self.times);
@@ -287,8 +333,7 @@ impl Session {
     pub fn standing(&self, key: TokenKey, now: Moment) -> Standing {
         // After an end the tokens stand as they stood then: an alias that was over is no token of this session.
         let judged_at = self.ended().map_or(now, |end| end.at.min(now));
-        let token = self.tokens.iter().find(|token| token.key == key && !token.is_over(judged_at));
-        let Some(token) = token else { return Standing::Stale };
+        let Some(alias) = self.tokens.alias(key, judged_at) else { return Standing::Stale };
         match &self.state {
             State::Ended(end) => Standing::Ended {
                 session: self.id,
@@ -296,156 +341,94 @@ impl Session {
                 signed_in: self.times.signed_in_at.is_some(),
                 told: end.told,
             },
+            State::Pending(_) | State::Active if self.forgotten => Standing::Stale,
             State::Pending(_) => Standing::Pending { session: self.id },
-            State::Active => {
-                Standing::Live { session: self.id, alias: matches!(token.role, TokenRole::Alias(_)) }
-            }
+            State::Active => Standing::Live { session: self.id, alias },
         }
     }
 
-    /// Notes that the browser presented `key`. If it is a sibling, it changes places with the current value of its
-    /// name: the last one used stays (R10).
+    /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is still a token
+    /// of it (an alias within its grace is one).
+    #[must_use]
+    pub fn is_live_by(&self, key: TokenKey, now: Moment) -> bool {
+        self.is_live(now) && self.tokens.alias(key, now).is_some()
+    }
+
+    /// Notes that the browser presented `key`: of several values from one rotation the last one used stays (R10).
     pub fn presented(&mut self, key: TokenKey, now: Moment) {
         self.returned = true;
-        let Some(index) = self.tokens.iter().position(|token| token.key == key) else { return };
-        let TokenRole::Sibling(until) = self.tokens[index].role else { return };
-        if now >= until {
-            return;
-        }
-        let shape = Arc::clone(&self.tokens[index].shape);
-        for token in self.tokens.iter_mut().filter(|t| t.shape.name == shape.name) {
-            if token.role == TokenRole::Current {
-                token.role = TokenRole::Sibling(until);
-            }
-        }
-        self.tokens[index].role = TokenRole::Current;
+        self.tokens.presented(key, now);
     }
 
     /// Adds the values that a response set without a sign-in. A value of the same name from before becomes an alias
-    /// for `grace`, or a sibling when the request carried an alias already. Returns the keys that fell out.
-    pub fn rotate(&mut self, new: &[NewToken], carried: TokenKey, grace: Span, now: Moment) -> Vec<TokenKey> {
-        let carried_alias =
-            self.tokens.iter().any(|t| t.key == carried && matches!(t.role, TokenRole::Alias(_)));
-        let until = now.plus(grace);
-        for token in new {
-            if let Some(known) = self.tokens.iter_mut().find(|t| t.key == token.key) {
-                known.shape = Arc::clone(&token.shape);
-                continue;
-            }
-            for old in self.tokens.iter_mut().filter(|t| t.shape.name == token.shape.name) {
-                if old.role == TokenRole::Current {
-                    old.role =
-                        if carried_alias { TokenRole::Sibling(until) } else { TokenRole::Alias(until) };
-                }
-            }
-            self.push_token(token);
-        }
-        self.forget_surplus(now)
+    /// for `grace`, or a sibling when the request carried an alias already or the new value was known before.
+    pub fn rotate(&mut self, new: &[NewToken], carried: TokenKey, grace: Span, now: Moment) -> FellOut {
+        self.tokens.rotate(new, carried, grace, now)
     }
 
     /// Replaces the values that a sign-in set: what was there before under the same name is no alias (R10).
-    /// Returns the keys that fell out.
-    pub fn replace(&mut self, new: &[NewToken], now: Moment) -> Vec<TokenKey> {
-        let mut gone = Vec::new();
-        for token in new {
-            self.tokens.retain(|old| {
-                let stays = old.shape.name != token.shape.name || old.key == token.key;
-                if !stays {
-                    gone.push(old.key);
-                }
-                stays
-            });
-            match self.tokens.iter_mut().find(|t| t.key == token.key) {
-                Some(known) => {
-                    known.shape = Arc::clone(&token.shape);
-                    known.role = TokenRole::Current;
-                }
-                None => self.push_token(token),
-            }
-        }
-        gone.extend(self.forget_surplus(now));
-        gone
+    pub fn replace(&mut self, new: &[NewToken], now: Moment) -> FellOut {
+        self.tokens.replace(new, now)
     }
 
-    fn push_token(&mut self, token: &NewToken) {
-        self.tokens.push(Token {
-            key: token.key,
-            kind: token.kind,
-            shape: Arc::clone(&token.shape),
-            role: TokenRole::Current,
-        });
-    }
-
-    /// Forgets a token that the app deleted. Returns whether the session still has a current session cookie.
-    pub fn forget(&mut self, name: &str) -> bool {
-        self.tokens.retain(|token| token.shape.name != name);
-        self.tokens.iter().any(|t| t.kind == CookieKind::Session && t.role == TokenRole::Current)
-    }
-
-    /// Drops tokens that are over, and the oldest alias or sibling beyond the bounds.
-    fn forget_surplus(&mut self, now: Moment) -> Vec<TokenKey> {
-        let mut gone = Vec::new();
-        loop {
-            let spare = self.tokens.iter().filter(|t| t.role != TokenRole::Current).count();
-            let full = self.tokens.len() > MAX_TOKENS || spare > MAX_SIBLINGS;
-            let drop = self.tokens.iter().position(|t| t.is_over(now)).or_else(|| {
-                full.then(|| self.tokens.iter().position(|t| t.role != TokenRole::Current).unwrap_or(0))
-            });
-            match drop {
-                Some(index) => gone.push(self.tokens.remove(index).key),
-                None => return gone,
-            }
-        }
+    /// Forgets a cookie that the app deleted. Returns the keys of its values.
+    pub fn forget_cookie(&mut self, name: &str) -> Vec<TokenKey> {
+        self.tokens.forget(name)
     }
 
     /// Its tokens as if a response had just set them: what a new session on the same values begins with.
     #[must_use]
     pub fn current_tokens(&self) -> Vec<NewToken> {
-        let current = self.tokens.iter().filter(|t| t.role == TokenRole::Current);
-        current.map(|t| NewToken { key: t.key, kind: t.kind, shape: Arc::clone(&t.shape) }).collect()
+        self.tokens.current()
     }
 
     /// The keys of all its tokens.
     pub fn keys(&self) -> impl Iterator<Item = TokenKey> {
-        self.tokens.iter().map(|token| token.key)
+        self.tokens.keys()
     }
 
-    /// Names and attributes of its cookies, each name once: what an end deletes in the browser.
+    /// What the cookie of `key` is to the app; `None` when it is none of the session's.
+    #[must_use]
+    pub fn kind_of(&self, key: TokenKey) -> Option<CookieKind> {
+        self.tokens.kind_of(key)
+    }
+
+    /// The keys of its companions.
+    pub fn companions(&self) -> impl Iterator<Item = TokenKey> {
+        self.tokens.companions()
+    }
+
+    /// Names and attributes of its cookies, each once: what an end deletes in the browser.
     #[must_use]
     pub fn shapes(&self) -> Vec<Arc<CookieShape>> {
-        let mut shapes: Vec<Arc<CookieShape>> = Vec::new();
-        for token in &self.tokens {
-            if !shapes.contains(&token.shape) {
-                shapes.push(Arc::clone(&token.shape));
-            }
-        }
-        shapes
+        self.tokens.shapes()
     }
 
     /// `Path` of its session cookie, as the app sets it now.
     #[must_use]
     pub fn cookie_path(&self) -> Option<&str> {
-        let cookies = self.tokens.iter().rev().filter(|token| token.kind == CookieKind::Session);
-        cookies.map(|token| token.shape.attributes.path.as_str()).next()
+        self.tokens.cookie_path()
     }
 
-    /// Whether `key` is a value in use (not an alias).
+    /// Whether `key` is a value that may be in use: a current one or a sibling, not an alias.
     #[must_use]
     pub fn is_current(&self, key: TokenKey) -> bool {
-        self.tokens.iter().any(|t| t.key == key && !matches!(t.role, TokenRole::Alias(_)))
+        self.tokens.is_current(key)
     }
 
     /// Whether `key` is one of its tokens at all.
     #[must_use]
     pub fn holds(&self, key: TokenKey) -> bool {
-        self.tokens.iter().any(|t| t.key == key)
+        self.tokens.holds(key)
     }
 
-    /// This session as a rival of a new sign-in; `None` unless it is live and somebody signed in on it.
+    /// This session as a rival of a new sign-in; `None` unless it is live and somebody signed in on it. One that the
+    /// limit would have ended takes no place either: what is counted is what would happen.
     #[must_use]
-    pub fn as_rival(&self, mode: Mode, now: Moment) -> Option<Rival> {
+    pub fn as_rival(&self, now: Moment) -> Option<Rival> {
         let signed_in_at = self.times.signed_in_at?;
-        self.is_live(mode, now).then_some(Rival {
+        let only_counted = self.mode == Mode::Observe && self.observed.limit;
+        (self.is_live(now) && !only_counted).then_some(Rival {
             id: self.id,
             signed_in_at,
             last_active_at: self.times.last_active_at,
@@ -461,84 +444,62 @@ mod tests {
         Moment::from_unix_ms(ms)
     }
 
-    fn token(n: u8) -> NewToken {
-        let shape = CookieShape { name: "sid".into(), attributes: Attributes::default() };
-        NewToken { key: TokenKey([n; 16]), kind: CookieKind::Session, shape: Arc::new(shape) }
+    fn terms(idle_ms: u64, mode: Mode, epoch: u32) -> Terms {
+        let policy = Policy { idle_timeout: Some(Span::from_ms(idle_ms)), ..Policy::default() };
+        Terms { policy, mode, epoch }
     }
 
-    fn session() -> Session {
-        let policy = Policy { idle_timeout: Some(Span::from_ms(100)), ..Policy::default() };
+    fn session(mode: Mode) -> Session {
         let visitor = Visitor { ip: IpAddr::from([127, 0, 0, 1]), user_agent: "x".into() };
-        let mut session = Session::new(SessionId::from_u128(1), AppId(0), policy, 0, visitor, at(0));
-        session.replace(&[token(1)], at(0));
-        session
-    }
-
-    fn live(session: &Session, n: u8, now: u64) -> Option<bool> {
-        match session.standing(TokenKey([n; 16]), at(now)) {
-            Standing::Live { alias, .. } => Some(alias),
-            Standing::Unseen
-            | Standing::Stale
-            | Standing::Pending { .. }
-            | Standing::Ended { .. }
-            | Standing::Unavailable => None,
-        }
+        Session::new(SessionId::from_u128(1), AppId(0), terms(100, mode, 0), visitor, at(0))
     }
 
     #[test]
     fn a_touch_never_revives_a_session() {
-        let mut session = session();
-        assert!(session.touch(Mode::Enforce, at(99)));
-        assert!(!session.touch(Mode::Enforce, at(199)));
-        assert_eq!(session.settle(Mode::Enforce, at(199)), Settled::JustEnded(EndReason::IdleTimeout));
+        let mut session = session(Mode::Enforce);
+        assert!(session.touch(at(99)));
+        assert!(!session.touch(at(199)));
+        assert_eq!(session.settle(at(199)), Settled::JustEnded(EndReason::IdleTimeout));
         assert_eq!(session.ended().unwrap().at, at(199));
         assert!(!session.end(EndReason::Revoked, None, at(300)), "an end is final");
     }
 
     #[test]
     fn an_observed_session_goes_on_and_is_counted_once() {
-        let mut session = session();
-        assert_eq!(session.settle(Mode::Observe, at(500)), Settled::WouldEnd(EndReason::IdleTimeout));
-        assert_eq!(session.settle(Mode::Observe, at(501)), Settled::AsBefore);
-        assert!(session.touch(Mode::Observe, at(502)));
+        let mut session = session(Mode::Observe);
+        assert_eq!(session.settle(at(500)), Settled::WouldEnd(EndReason::IdleTimeout));
+        assert_eq!(session.settle(at(501)), Settled::AsBefore);
+        assert!(session.touch(at(502)));
     }
 
     #[test]
-    fn rotation_leaves_an_alias_for_the_grace() {
-        let mut session = session();
-        let grace = Span::from_ms(10);
-        session.rotate(&[token(2)], TokenKey([1; 16]), grace, at(50));
-        assert_eq!(live(&session, 1, 59), Some(true));
-        assert_eq!(live(&session, 1, 60), None);
-        assert_eq!(live(&session, 2, 60), Some(false));
-        assert_eq!(session.deadline.at(), at(100), "rotation moves no deadline");
+    fn tighter_terms_end_a_session_when_they_come_and_not_before() {
+        let mut session = session(Mode::Enforce);
+        assert_eq!(session.settle(at(90)), Settled::AsBefore);
+        assert_eq!(
+            session.adopt(terms(10, Mode::Enforce, 1), at(90)),
+            Settled::JustEnded(EndReason::IdleTimeout)
+        );
+        assert_eq!(session.ended().unwrap().at, at(90));
     }
 
     #[test]
-    fn of_siblings_the_last_one_used_stays() {
-        let mut session = session();
-        let grace = Span::from_ms(10);
-        session.rotate(&[token(2)], TokenKey([1; 16]), grace, at(50));
-        session.rotate(&[token(3)], TokenKey([1; 16]), grace, at(51));
-        assert_eq!((live(&session, 2, 55), live(&session, 3, 55)), (Some(false), Some(false)));
-        session.presented(TokenKey([2; 16]), at(56));
-        assert_eq!((live(&session, 2, 70), live(&session, 3, 70)), (Some(false), None));
+    fn terms_of_an_earlier_book_change_nothing() {
+        let mut session = session(Mode::Enforce);
+        session.adopt(terms(200, Mode::Enforce, 2), at(1));
+        session.adopt(terms(10, Mode::Observe, 1), at(50));
+        assert_eq!((session.epoch, session.mode, session.deadline.at()), (2, Mode::Enforce, at(200)));
+        session.epoch = u32::MAX;
+        session.adopt(terms(300, Mode::Enforce, 0), at(1));
+        assert_eq!(session.deadline.at(), at(300), "numbers wrap around");
     }
 
     #[test]
-    fn the_value_from_before_a_sign_in_is_no_alias() {
-        let mut session = session();
-        assert_eq!(session.replace(&[token(2)], at(5)), [TokenKey([1; 16])]);
-        assert_eq!(live(&session, 1, 6), None);
-        assert_eq!(live(&session, 2, 6), Some(false));
-    }
-
-    #[test]
-    fn tokens_are_bounded() {
-        let mut session = session();
-        for n in 2..60 {
-            session.rotate(&[token(n)], TokenKey([n - 1; 16]), Span::from_ms(1000), at(50));
-            assert!(session.keys().count() <= MAX_TOKENS);
-        }
+    fn nothing_happens_on_a_forgotten_session() {
+        let mut session = session(Mode::Enforce);
+        assert!(session.forget());
+        assert!(!session.forget() && !session.touch(at(1)) && !session.is_live(at(1)));
+        assert!(!session.end(EndReason::Revoked, None, at(1)));
+        assert_eq!(session.settle(at(500)), Settled::AsBefore);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::session::identity::Identity;
 use crate::session::layers::{Layers, Subject};
-use crate::session::record::{AppId, Mode};
+use crate::session::record::{AppId, Mode, Terms};
 use crate::session::{Policy, Span};
 
 /// What the table needs to know of one app.
@@ -58,6 +58,11 @@ impl Bound {
 
     pub(super) fn name(&self, app: AppId) -> Arc<str> {
         self.apps.get(usize::from(app.0)).map_or_else(|| "".into(), |(name, _)| Arc::clone(name))
+    }
+
+    /// What a session of `app` is held to.
+    pub(super) fn terms(&self, app: AppId, identity: Option<&Identity>) -> Terms {
+        Terms { policy: self.policy(app, identity), mode: self.mode(app), epoch: self.epoch }
     }
 
     pub(super) fn policy(&self, app: AppId, identity: Option<&Identity>) -> Policy {

@@ -1,7 +1,7 @@
 //! One session behind its lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -17,8 +17,10 @@ pub(super) struct Cell {
     exchanges: AtomicU32,
     /// WebSockets and event streams among them.
     live_connections: AtomicU32,
-    /// The sweeper's bucket in which the session is filed; entries of other buckets are out of date.
+    /// The sweeper's bucket in which the session is filed, 0 for none, and its place there. Both belong to the wheel
+    /// and are read and written under its lock alone.
     pub(super) filed: AtomicU64,
+    pub(super) place: AtomicUsize,
 }
 
 impl Cell {
@@ -29,6 +31,7 @@ impl Cell {
             exchanges: AtomicU32::new(0),
             live_connections: AtomicU32::new(0),
             filed: AtomicU64::new(0),
+            place: AtomicUsize::new(0),
         })
     }
 

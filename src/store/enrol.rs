@@ -9,11 +9,14 @@ use std::sync::atomic::Ordering;
 use super::book::Bound;
 use super::cell::{Cell, SessionRef};
 use super::keys::random_bytes;
+use super::link::Revives;
 use super::table::{Table, UserKey, settle};
 use super::{Event, EventKind};
 use crate::session::identity::Identity;
-use crate::session::policy::{Admission, Rival, admit};
-use crate::session::record::{AppId, Mode, NewToken, PENDING_FOR, Session, Settled, State, Visitor};
+use crate::session::policy::{Admission, Policy, Rival, admit, surplus};
+use crate::session::record::{
+    AppId, FellOut, Mode, NewToken, PENDING_FOR, Session, Settled, State, Visitor, is_newer,
+};
 use crate::session::{EndReason, Moment, SessionId, TokenKey};
 
 /// A session that is about to begin.
@@ -27,6 +30,9 @@ pub struct Newcomer {
     pub visitor: Visitor,
     /// Its cookie was there before the gateway (R14, R17).
     pub adopted: bool,
+    /// Values of sessions that had ended by then may begin their next generation with it: the response answers a
+    /// request of that moment, which carried no token (R12).
+    pub recycles: Option<Moment>,
 }
 
 /// What came of a sign-in.
@@ -36,33 +42,78 @@ pub enum Enrolled {
     Active(SessionRef),
     /// It is held back.
     Pending(SessionRef),
-    /// It had ended meanwhile, and nothing brings it back.
+    /// The session does not stand where the lesson was drawn any more: it ended, and nothing brings it back, or
+    /// another answer was first.
     Over,
+}
+
+/// What the session must be for an identity to be enrolled on it; asked again in the critical section, because the
+/// lesson was drawn outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// New, and nobody knows it yet.
+    New,
+    /// Live, and nobody has signed in on it.
+    Anonymous,
+    /// Held back.
+    HeldBack,
+}
+
+impl Entry {
+    fn is_open(self, session: &Session, now: Moment) -> bool {
+        match self {
+            Self::New => !session.is_over(),
+            Self::Anonymous => session.is_live(now) && session.times.signed_in_at.is_none(),
+            Self::HeldBack => !session.is_over() && matches!(session.state, State::Pending(_)),
+        }
+    }
 }
 
 /// What a critical section leaves to be told after its locks are released.
 type Aftermath = Vec<(Arc<Cell>, EventKind)>;
 
 impl Table {
-    /// Begins an anonymous session.
+    /// Begins an anonymous session. Where another answer has begun one on the very same value, it is that one.
     pub fn start(&self, newcomer: &Newcomer, now: Moment) -> SessionRef {
-        let cell = self.make(newcomer, now);
-        let (id, ip) = (cell.session.lock().id, newcomer.visitor.ip);
-        self.publish(&cell, &newcomer.tokens);
+        let tokens = self.admissible(None, &newcomer.tokens, newcomer.revives(), now);
+        if let (true, Some(owner)) = (tokens.is_empty(), self.owner_of_first(&newcomer.tokens)) {
+            return SessionRef(owner);
+        }
+        let cell = self.make(newcomer, &tokens, now);
         let bound = self.bound.load().book.anonymous_sessions;
-        let gone = self.anonymous.lock().add(id, ip, bound);
+        // ORDER: in its class before anybody can meet it, so that a sign-in or an end takes it out of there.
+        let gone = self.anonymous.lock().add(cell.id, newcomer.visitor.ip, bound);
+        self.publish(&cell, newcomer.revives(), now);
         for id in gone {
-            self.evict(id);
+            self.evict(id, now);
+        }
+        // Its place may have been given away before it could be found.
+        if !self.anonymous.lock().contains(cell.id) {
+            self.evict(cell.id, now);
         }
         SessionRef(cell)
     }
 
     /// Begins a signed-in session; it passes `admit`.
     pub fn sign_in(&self, newcomer: &Newcomer, identity: Identity, now: Moment) -> Enrolled {
-        let cell = self.make(newcomer, now);
-        let enrolled = self.enrol(&cell, identity, &[], now);
+        self.begin_signed_in(newcomer, newcomer.revives(), identity, now)
+    }
+
+    fn begin_signed_in(
+        &self,
+        newcomer: &Newcomer,
+        revives: Revives<'_>,
+        identity: Identity,
+        now: Moment,
+    ) -> Enrolled {
+        let tokens = self.admissible(None, &newcomer.tokens, revives, now);
+        if tokens.is_empty() && !newcomer.tokens.is_empty() {
+            return Enrolled::Over;
+        }
+        let cell = self.make(newcomer, &tokens, now);
+        let enrolled = self.enrol(&cell, Entry::New, identity, &[], now);
         // ORDER: published only after `admit`, so that nobody meets it half made; its token has not left yet.
-        self.publish(&cell, &newcomer.tokens);
+        self.publish(&cell, revives, now);
         enrolled
     }
 
@@ -74,15 +125,16 @@ impl Table {
         identity: Identity,
         now: Moment,
     ) -> Enrolled {
-        let id = self.with(&session.0, now, |s, _| s.id);
-        self.anonymous.lock().remove(id);
-        let enrolled = self.enrol(&session.0, identity, tokens, now);
-        self.link(&session.0, tokens);
+        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now);
+        let enrolled = self.enrol(&session.0, Entry::Anonymous, identity, &tokens, now);
+        if !matches!(enrolled, Enrolled::Over) {
+            self.anonymous.lock().remove(session.0.id);
+        }
         enrolled
     }
 
     /// The carried session ends for `reason` and a new one begins, on the response's values or, where it sets
-    /// none, on the old ones.
+    /// none, on the old ones. Nothing begins on a session that is over already (law 2).
     pub fn succeed(
         &self,
         old: &SessionRef,
@@ -91,41 +143,62 @@ impl Table {
         identity: Identity,
         now: Moment,
     ) -> Enrolled {
-        for token in self.with(&old.0, now, |s, _| s.current_tokens()) {
+        let tokens = self.with(&old.0, now, |s| {
+            let tokens = s.current_tokens();
+            s.end(reason, None, now).then_some(tokens)
+        });
+        let Some(tokens) = tokens else { return Enrolled::Over };
+        self.after_end(&old.0, EventKind::Ended { reason, by: None }, now);
+        for token in tokens {
             if newcomer.tokens.iter().all(|new| new.shape.name != token.shape.name) {
                 newcomer.tokens.push(token);
             }
         }
-        self.end(old, reason, None, now);
-        self.sign_in(&newcomer, identity, now)
+        self.begin_signed_in(&newcomer, Revives::Of(&old.0), identity, now)
     }
 
-    /// Takes the values that a response set without a sign-in into the session (R10).
+    /// Takes the values that a response set without a sign-in into the session (R10). Refuses when the session is
+    /// over, or when `carried` is none of its tokens any more: a sign-in was first, and this answer is not its.
     pub fn rotate(&self, session: &SessionRef, tokens: &[NewToken], carried: TokenKey, now: Moment) -> bool {
         let grace = self.bound.load().book.rotation_grace;
-        let gone = self.with(&session.0, now, |s, mode| {
-            s.is_live(mode, now).then(|| s.rotate(tokens, carried, grace, now))
+        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now);
+        let fell_out = self.with(&session.0, now, |s| {
+            (s.is_live(now) && s.holds(carried)).then(|| s.rotate(&tokens, carried, grace, now))
         });
-        let Some(gone) = gone else { return false };
-        self.link(&session.0, tokens);
-        self.unlink(&session.0, &gone);
+        let Some(fell_out) = fell_out else { return false };
+        self.relink_changed(&session.0, &tokens, fell_out, now);
         true
     }
 
     /// The app deleted a cookie that is not the session's last session cookie.
-    pub fn forget_cookie(&self, session: &SessionRef, name: &str, now: Moment) -> bool {
-        self.with(&session.0, now, |s, _| s.forget(name))
+    pub fn forget_cookie(&self, session: &SessionRef, name: &str, now: Moment) {
+        let gone = self.with(&session.0, now, |s| s.forget_cookie(name));
+        self.relink(&session.0, gone, Revives::Nothing, now);
+    }
+
+    /// A source gave the session's user other roles: they hold from now on (R1). Returns whether they were other ones.
+    pub fn change_roles(&self, session: &SessionRef, named: &Identity, now: Moment) -> bool {
+        let (changed, settled) = self.with(&session.0, now, |s| {
+            let known = s.identity.clone().filter(|known| s.is_live(now) && known.roles != named.roles);
+            let Some(known) = known else { return (None, Settled::AsBefore) };
+            let identity = Identity { roles: named.roles.clone(), ..Identity::clone(&known) };
+            let policy = self.bound.load().policy(s.app, Some(&identity));
+            let key = UserKey::of(s.app, &identity);
+            (Some(key), s.change_roles(Arc::new(identity), policy, now))
+        });
+        let Some(key) = changed else { return false };
+        self.after_settling(&session.0, settled, now);
+        self.file(&session.0, now);
+        self.reckon(key, now);
+        true
     }
 
     /// Judges a held-back session anew: there may be room by now.
     pub fn admit_pending(&self, session: &SessionRef, now: Moment) -> Enrolled {
-        let identity = self.with(&session.0, now, |s, _| match &s.state {
-            State::Pending(_) => s.identity.as_deref().cloned(),
-            State::Active | State::Ended(_) => None,
-        });
+        let (identity, live) = self.with(&session.0, now, |s| (s.identity.clone(), s.is_live(now)));
         match identity {
-            Some(identity) => self.enrol(&session.0, identity, &[], now),
-            None if self.is_live(session, now) => Enrolled::Active(session.clone()),
+            _ if live => Enrolled::Active(session.clone()),
+            Some(identity) => self.enrol(&session.0, Entry::HeldBack, Identity::clone(&identity), &[], now),
             None => Enrolled::Over,
         }
     }
@@ -133,80 +206,106 @@ impl Table {
     /// The live sessions of the same app, tenant and user, for the page that lets one be ended.
     #[must_use]
     pub fn rivals_of(&self, session: &SessionRef, now: Moment) -> Vec<Session> {
-        let key = self.with(&session.0, now, |s, _| s.identity.as_deref().map(|i| UserKey::of(s.app, i)));
+        let key = self.with(&session.0, now, |s| s.identity.as_deref().map(|i| UserKey::of(s.app, i)));
         let cells = key.and_then(|key| self.by_user.view(&key, |_, cells| cells.clone())).unwrap_or_default();
         cells
             .iter()
-            .filter_map(|cell| {
-                self.with(cell, now, |s, mode| s.as_rival(mode, now).is_some().then(|| s.clone()))
-            })
+            .filter_map(|cell| self.with(cell, now, |s| s.as_rival(now).is_some().then(|| s.clone())))
             .collect()
     }
 
     /// The critical section: judges the user's sessions, ends those above the limit, and lets `cell` join.
-    fn enrol(&self, cell: &Arc<Cell>, identity: Identity, tokens: &[NewToken], now: Moment) -> Enrolled {
-        let bound = self.bound.load_full();
+    fn enrol(
+        &self,
+        cell: &Arc<Cell>,
+        entry: Entry,
+        identity: Identity,
+        tokens: &[NewToken],
+        now: Moment,
+    ) -> Enrolled {
         let app = cell.session.lock().app;
         let key = UserKey::of(app, &identity);
         let identity = Arc::new(identity);
         let mut aftermath = Aftermath::new();
-        let mut gone = Vec::new();
+        let mut fell_out = FellOut::default();
         let enrolled = self.in_section(key, |cells| {
-            let rivals = rivals(cells, cell, &bound, now, &mut aftermath);
+            // ORDER: the book is read in the section, so that a change of it either is seen here or finds the newcomer.
+            let bound = self.bound.load_full();
+            let policy = bound.policy(app, Some(&identity));
+            let rivals = match policy.max_concurrent {
+                Some(_) => present(cells, Some(cell), &bound, now, &mut aftermath).rivals,
+                None => Vec::new(),
+            };
             let mut session = cell.session.lock();
-            if let settled @ Settled::JustEnded(_) = settle(&mut session, &bound, bound.mode(app), now) {
-                drop(session);
-                aftermath.push((Arc::clone(cell), settled_kind(settled)));
+            if let settled @ Settled::JustEnded(_) = settle(&mut session, &bound, now) {
+                aftermath.extend(settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
+            }
+            if !entry.is_open(&session, now) {
                 return Enrolled::Over;
             }
-            if session.ended().is_some() {
-                return Enrolled::Over;
-            }
-            gone = session.replace(tokens, now);
-            let was_pending = matches!(session.state, State::Pending(_));
-            let admission = join(&mut session, &identity, &rivals, &bound, now);
+            fell_out = session.replace(tokens, now);
+            let admission = admit(&policy, &rivals);
+            // A later book has reached the session already: the limit is judged by it after this section.
+            let policy = match is_newer(session.epoch, bound.epoch) {
+                true => self.bound.load().policy(app, Some(&identity)),
+                false => policy,
+            };
+            join(&mut session, entry, &admission, &identity, policy, now);
+            let mode = session.mode;
             drop(session);
             if cells.iter().all(|other| !Arc::ptr_eq(other, cell)) {
                 cells.push(Arc::clone(cell));
             }
-            let enrolled = carry_out(admission, cell, cells, &bound, now, &mut aftermath);
-            if matches!(enrolled, Enrolled::Pending(_)) && !was_pending {
-                aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-            }
-            enrolled
+            carry_out(admission, (cell, entry, mode), cells, now, &mut aftermath)
         });
-        self.unlink(cell, &gone);
-        self.after_section(aftermath);
-        self.file(cell);
+        self.relink_changed(cell, tokens, fell_out, now);
+        self.after_section(aftermath, now);
+        self.file(cell, now);
         enrolled
+    }
+
+    /// Holds one user to the limit without a newcomer: after a change of policy or of roles. The limit is that of the
+    /// policy of the latest sign-in, as it was when that session came (R13).
+    pub(super) fn reckon(&self, key: UserKey, now: Moment) {
+        let mut aftermath = Aftermath::new();
+        self.in_section(key, |cells| {
+            let bound = self.bound.load_full();
+            let present = present(cells, None, &bound, now, &mut aftermath);
+            if let Some((_, policy, mode)) = present.latest {
+                end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
+            }
+        });
+        self.after_section(aftermath, now);
     }
 
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends with the closure")]
     fn in_section<R>(&self, key: UserKey, f: impl FnOnce(&mut Vec<Arc<Cell>>) -> R) -> R {
-        f(self.by_user.entry(key).or_default().value_mut())
+        let result = f(self.by_user.entry(key.clone()).or_default().value_mut());
+        self.by_user.remove_if(&key, |_, cells| cells.is_empty());
+        result
     }
 
-    pub(super) fn after_section(&self, aftermath: Aftermath) {
+    fn after_section(&self, aftermath: Aftermath, now: Moment) {
         for (cell, kind) in aftermath {
             match kind {
-                EventKind::Ended { .. } => self.after_end(&cell, kind),
+                EventKind::Ended { .. } => self.after_end(&cell, kind, now),
                 EventKind::SignedIn
                 | EventKind::HeldBack
                 | EventKind::WouldEnd(_)
                 | EventKind::Evicted
-                | EventKind::Recycled => self.tell(&cell, kind),
+                | EventKind::Recycled => self.tell(&cell, kind, now),
             }
         }
     }
 
-    fn make(&self, newcomer: &Newcomer, now: Moment) -> Arc<Cell> {
-        let bound = self.bound.load();
-        let policy = bound.policy(newcomer.app, None);
+    fn make(&self, newcomer: &Newcomer, tokens: &[NewToken], now: Moment) -> Arc<Cell> {
+        let terms = self.bound.load().terms(newcomer.app, None);
         let id = SessionId::from_u128(u128::from_le_bytes(random_bytes()));
-        let mut session = Session::new(id, newcomer.app, policy, bound.epoch, newcomer.visitor.clone(), now);
+        let mut session = Session::new(id, newcomer.app, terms, newcomer.visitor.clone(), now);
         session.adopted = newcomer.adopted;
-        session.generation = self.next_generation(&newcomer.tokens);
-        session.replace(&newcomer.tokens, now);
+        session.generation = self.next_generation(tokens);
+        let fell_out = session.replace(tokens, now);
+        self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         Cell::new(session)
     }
 
@@ -221,133 +320,152 @@ impl Table {
     }
 
     /// Makes a new session findable.
-    fn publish(&self, cell: &Arc<Cell>, tokens: &[NewToken]) {
-        let (id, generation) = {
+    fn publish(&self, cell: &Arc<Cell>, revives: Revives<'_>, now: Moment) {
+        let (keys, generation) = {
             let session = cell.session.lock();
-            (session.id, session.generation)
+            (session.keys().collect::<Vec<_>>(), session.generation)
         };
-        self.by_id.insert(id, Arc::clone(cell));
+        self.by_id.insert(cell.id, Arc::clone(cell));
         self.session_count.fetch_add(1, Ordering::Relaxed);
-        self.link(cell, tokens);
-        self.file(cell);
+        self.relink(cell, keys, revives, now);
+        // ORDER: a book that came while nobody could find the session is taken on before it is filed.
+        self.with(cell, now, |_| ());
+        self.file(cell, now);
         if generation > 0 {
-            self.tell(cell, EventKind::Recycled);
+            self.tell(cell, EventKind::Recycled, now);
         }
     }
 
-    fn link(&self, cell: &Arc<Cell>, tokens: &[NewToken]) {
-        for token in tokens {
-            self.by_token.insert(token.key, Arc::clone(cell));
-        }
+    fn relink_changed(&self, cell: &Arc<Cell>, tokens: &[NewToken], fell_out: FellOut, now: Moment) {
+        self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
+        let keys = tokens.iter().map(|token| token.key).chain(fell_out.keys);
+        self.relink(cell, keys, Revives::Nothing, now);
     }
 
-    /// Forgets keys that `cell` no longer holds, unless another session has taken them over.
-    pub(super) fn unlink(&self, cell: &Arc<Cell>, keys: &[TokenKey]) {
-        for key in keys {
-            self.by_token.remove_if(key, |_, owner| Arc::ptr_eq(owner, cell));
-        }
+    fn owner_of_first(&self, tokens: &[NewToken]) -> Option<Arc<Cell>> {
+        self.cell_by_token(tokens.first()?.key)
     }
 
-    fn evict(&self, id: SessionId) {
+    /// Forgets an anonymous session for room. One that somebody has signed in on meanwhile stays (R25).
+    fn evict(&self, id: SessionId, now: Moment) {
         let Some(cell) = self.cell_by_id(id) else { return };
-        let event = EventKind::Evicted;
-        self.tell(&cell, event);
-        self.forget(&cell);
+        let goes = {
+            let mut session = cell.session.lock();
+            session.identity.is_none() && session.forget()
+        };
+        if goes {
+            self.tell(&cell, EventKind::Evicted, now);
+            self.forget(&cell);
+        }
     }
 }
 
-/// The user's other live sessions; those that are over leave the index.
-fn rivals(
+impl Newcomer {
+    fn revives(&self) -> Revives<'static> {
+        self.recycles.map_or(Revives::Nothing, Revives::EndedBy)
+    }
+}
+
+/// The sessions of one user that count.
+#[derive(Default)]
+struct Present {
+    rivals: Vec<Rival>,
+    /// The latest sign-in among them, and what it is held to.
+    latest: Option<((Moment, SessionId), Policy, Mode)>,
+}
+
+/// The user's live sessions besides the newcomer; those that are over leave the index.
+fn present(
     cells: &mut Vec<Arc<Cell>>,
-    newcomer: &Arc<Cell>,
+    newcomer: Option<&Arc<Cell>>,
     bound: &Bound,
     now: Moment,
     aftermath: &mut Aftermath,
-) -> Vec<Rival> {
-    let mut rivals = Vec::new();
+) -> Present {
+    let mut present = Present::default();
     cells.retain(|cell| {
-        if Arc::ptr_eq(cell, newcomer) {
+        if newcomer.is_some_and(|newcomer| Arc::ptr_eq(cell, newcomer)) {
             return true;
         }
         let mut session = cell.session.lock();
-        let mode = bound.mode(session.app);
-        match settle(&mut session, bound, mode, now) {
-            Settled::AsBefore => {}
-            settled @ (Settled::JustEnded(_) | Settled::WouldEnd(_)) => {
-                aftermath.push((Arc::clone(cell), settled_kind(settled)));
+        let settled = settle(&mut session, bound, now);
+        aftermath.extend(settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
+        if let Some(rival) = session.as_rival(now) {
+            let order = (rival.signed_in_at, rival.id);
+            if present.latest.as_ref().is_none_or(|(latest, ..)| *latest < order) {
+                present.latest = Some((order, session.policy, session.mode));
             }
+            present.rivals.push(rival);
         }
-        rivals.extend(session.as_rival(mode, now));
-        session.ended().is_none()
+        !session.is_over()
     });
-    rivals
+    present
 }
 
-fn settled_kind(settled: Settled) -> EventKind {
+fn settled_kind(settled: Settled) -> Option<EventKind> {
     match settled {
-        Settled::WouldEnd(reason) => EventKind::WouldEnd(reason),
-        Settled::JustEnded(reason) => EventKind::Ended { reason, by: None },
-        Settled::AsBefore => EventKind::SignedIn,
+        Settled::WouldEnd(reason) => Some(EventKind::WouldEnd(reason)),
+        Settled::JustEnded(reason) => Some(EventKind::Ended { reason, by: None }),
+        Settled::AsBefore => None,
     }
 }
 
-/// Lets the session join under its effective policy. While only observing, the limit ends nobody (R17).
+/// Lets the session join under its effective policy. While only observing, the limit holds nobody back (R17).
 fn join(
     session: &mut Session,
+    entry: Entry,
+    admission: &Admission,
     identity: &Arc<Identity>,
-    rivals: &[Rival],
-    bound: &Bound,
+    policy: Policy,
     now: Moment,
-) -> Admission {
-    let policy = bound.policy(session.app, Some(identity));
-    let admission = admit(&policy, rivals);
-    let was_pending = matches!(session.state, State::Pending(_));
-    match (&admission, bound.mode(session.app)) {
-        (Admission::Pending, Mode::Enforce) => {
-            if !was_pending {
-                session.sign_in(Arc::clone(identity), policy, now);
+) {
+    let held_back = *admission == Admission::Pending && session.mode == Mode::Enforce;
+    match (entry, held_back) {
+        (Entry::HeldBack, true) => {}
+        (Entry::HeldBack, false) => session.admit(policy, now),
+        (Entry::New | Entry::Anonymous, _) => {
+            session.sign_in(Arc::clone(identity), policy, now);
+            if held_back {
                 session.state = State::Pending(now.plus(PENDING_FOR));
             }
         }
-        (Admission::Active { .. }, _) | (Admission::Pending, Mode::Observe) => {
-            session.sign_in(Arc::clone(identity), policy, now);
-            session.state = State::Active;
-        }
     }
-    admission
 }
 
 fn carry_out(
     admission: Admission,
-    cell: &Arc<Cell>,
+    (cell, entry, mode): (&Arc<Cell>, Entry, Mode),
     cells: &[Arc<Cell>],
-    bound: &Bound,
     now: Moment,
     aftermath: &mut Aftermath,
 ) -> Enrolled {
-    let observing = bound.mode(cell.session.lock().app) == Mode::Observe;
     match admission {
-        Admission::Pending if observing => {
-            aftermath.push((Arc::clone(cell), EventKind::WouldEnd(EndReason::MaxConcurrent)));
-        }
-        Admission::Pending => return Enrolled::Pending(SessionRef(Arc::clone(cell))),
-        Admission::Active { end } => {
-            for other in cells {
-                let mut session = other.session.lock();
-                if !end.contains(&session.id) {
-                    continue;
-                }
-                let reason = EndReason::MaxConcurrent;
-                if observing {
-                    aftermath.push((Arc::clone(other), EventKind::WouldEnd(reason)));
-                } else if session.end(reason, None, now) {
-                    aftermath.push((Arc::clone(other), EventKind::Ended { reason, by: None }));
-                }
+        Admission::Pending if mode == Mode::Enforce => {
+            if entry != Entry::HeldBack {
+                aftermath.push((Arc::clone(cell), EventKind::HeldBack));
             }
+            return Enrolled::Pending(SessionRef(Arc::clone(cell)));
         }
+        Admission::Pending => end_all(&[cell.id], mode, cells, now, aftermath),
+        Admission::Active { end } => end_all(&end, mode, cells, now, aftermath),
     }
     aftermath.push((Arc::clone(cell), EventKind::SignedIn));
     Enrolled::Active(SessionRef(Arc::clone(cell)))
+}
+
+/// Ends these sessions for the limit; while only observing, each is counted once.
+fn end_all(ids: &[SessionId], mode: Mode, cells: &[Arc<Cell>], now: Moment, aftermath: &mut Aftermath) {
+    let reason = EndReason::MaxConcurrent;
+    for cell in cells.iter().filter(|cell| ids.contains(&cell.id)) {
+        let mut session = cell.session.lock();
+        if mode == Mode::Observe {
+            if session.observe(reason) {
+                aftermath.push((Arc::clone(cell), EventKind::WouldEnd(reason)));
+            }
+        } else if session.end(reason, None, now) {
+            aftermath.push((Arc::clone(cell), EventKind::Ended { reason, by: None }));
+        }
+    }
 }
 
 impl Event {

@@ -1,9 +1,9 @@
 //! Where sessions live.
 //!
 //! The [`Table`] in memory answers every request. Its methods take closures or values and return owned values: no
-//! guard of a map or a lock ever leaves this module. Lock order, everywhere: the user's index entry, then one
-//! session's own lock; the maps of tokens and ids are never held while a session is locked. Policy stays in
-//! `session/`; this module only makes its decisions atomic.
+//! guard of a map or a lock ever leaves this module. Lock order, everywhere: the user's index entry or a shard of the
+//! tokens, then one session's own lock, then the wheel; the maps of tokens and ids are never taken while a session is
+//! locked. Policy stays in `session/`; this module only makes its decisions atomic.
 //!
 //! What happened is told to an [`Observer`] after all locks are released, by every path alike, so that no end can
 //! go unaudited and no stream uncut.
@@ -13,6 +13,7 @@ mod book;
 mod cell;
 mod enrol;
 mod keys;
+mod link;
 mod query;
 mod sweep;
 mod table;
@@ -40,7 +41,7 @@ pub struct Event {
     pub identity: Option<Arc<Identity>>,
     /// What happened.
     pub kind: EventKind,
-    /// When.
+    /// When: of an end, when the session was over; of all others, when it came to light.
     pub at: Moment,
     /// Exchanges of this session were in progress.
     pub busy: bool,

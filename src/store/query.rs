@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::cell::{Cell, SessionRef};
-use super::table::Table;
+use super::table::{Table, UserKey};
 use crate::session::identity::Identity;
 use crate::session::record::{End, Session, State};
 use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
@@ -41,6 +41,11 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let cut = Self { only_tenant: self.only_tenant.clone(), ..Self::default() };
         *self == cut
+    }
+
+    /// Whether only sessions that go on can fit.
+    fn lives(&self) -> bool {
+        matches!(self.state, Some(StateFilter::Active | StateFilter::Pending))
     }
 }
 
@@ -178,7 +183,7 @@ impl Table {
     ) -> Page<SessionView> {
         let limit = limit.max(1);
         let mut found: BTreeMap<Cursor, Arc<Cell>> = BTreeMap::new();
-        for cell in self.candidates(filter) {
+        for cell in self.candidates(filter, filter.lives()) {
             let Some(cursor) = self.fits(&cell, filter, now) else { continue };
             if after.is_some_and(|after| cursor <= after) {
                 continue;
@@ -204,9 +209,9 @@ impl Table {
         now: Moment,
     ) -> RevokeOutcome {
         let mut outcome = RevokeOutcome::default();
-        for cell in self.candidates(filter) {
+        for cell in self.candidates(filter, true) {
             let Some(cursor) = self.fits(&cell, filter, now) else { continue };
-            let over = self.with(&cell, now, |s, _| s.ended().is_some());
+            let over = self.with(&cell, now, |s| s.ended().is_some());
             if over || except.contains(&cursor.id) {
                 continue;
             }
@@ -231,9 +236,9 @@ impl Table {
     ) -> (Vec<UserView>, Option<(String, String)>) {
         let mut found: BTreeMap<(String, String), UserView> = BTreeMap::new();
         for cell in self.cells() {
-            let live = self.with(&cell, now, |s, mode| {
+            let live = self.with(&cell, now, |s| {
                 let identity = s.identity.clone()?;
-                s.is_live(mode, now).then_some((identity, s.app, s.times.last_active_at))
+                s.is_live(now).then_some((identity, s.app, s.times.last_active_at))
             });
             let Some((identity, app, active)) = live else { continue };
             let key = (identity.user.clone(), identity.tenant.clone());
@@ -253,17 +258,21 @@ impl Table {
         (found.into_values().take(limit).collect(), next)
     }
 
-    /// The sessions that `filter` can fit: all, or those of its user.
-    fn candidates(&self, filter: &Filter) -> Vec<Arc<Cell>> {
-        if filter.ids.is_empty() {
-            return self.cells();
+    /// The sessions that `filter` can fit: those with its ids, those of its users where only sessions that go on are
+    /// asked for (the index holds no others), else all.
+    fn candidates(&self, filter: &Filter, only_living: bool) -> Vec<Arc<Cell>> {
+        if !filter.ids.is_empty() {
+            return filter.ids.iter().filter_map(|id| self.cell_by_id(*id)).collect();
         }
-        filter.ids.iter().filter_map(|id| self.cell_by_id(*id)).collect()
+        let Some(users) = filter.user.as_ref().filter(|_| only_living) else { return self.cells() };
+        let wanted = |key: &UserKey| users.iter().any(|user| **user == *key.user);
+        let of = |key: &UserKey| self.by_user.view(key, |_, cells| cells.clone()).unwrap_or_default();
+        self.users_indexed(wanted).iter().flat_map(of).collect()
     }
 
     fn fits(&self, cell: &Arc<Cell>, filter: &Filter, now: Moment) -> Option<Cursor> {
         let bound = self.bound.load();
-        self.with(cell, now, |s, _| {
+        self.with(cell, now, |s| {
             let identity = s.identity.as_deref();
             let fits = filter.app.as_deref().is_none_or(|app| *bound.name(s.app) == *app)
                 && filter.only_tenant.as_deref().is_none_or(|t| identity.is_some_and(|i| i.tenant == t))
@@ -278,7 +287,7 @@ impl Table {
 
     fn view_cell(&self, cell: &Arc<Cell>, now: Moment) -> SessionView {
         let bound = self.bound.load();
-        self.with(cell, now, |s, _| SessionView {
+        self.with(cell, now, |s| SessionView {
             id: s.id,
             app: bound.name(s.app),
             roles: s.identity.as_deref().map(|i| bound.book.roles_of(i)).unwrap_or_default(),

@@ -3,14 +3,14 @@
 //! The sweeper frees memory and makes ends happen for sessions that nobody asks about, so that live streams end in
 //! time; it never decides anything that a request would not have decided itself (law 1).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cell::Cell;
 use super::table::Table;
-use crate::session::record::State;
-use crate::session::{Moment, SessionId};
+use crate::session::{Moment, SessionId, Span};
 
 /// Width of a bucket in milliseconds: the sweeper's tick, well within the promised second (R21).
 pub(super) const BUCKET_MS: u64 = 250;
@@ -18,11 +18,61 @@ pub(super) const BUCKET_MS: u64 = 250;
 /// Most ended sessions that are remembered, whatever `ended_kept` says (R30 bounds them by a count too).
 const MAX_REMEMBERED: usize = 1_000_000;
 
-/// Sessions by the bucket of their deadline. A touch does not move an entry: when its bucket comes up, the session
-/// is looked at and filed anew.
+/// A session that is only observed goes on past its deadline; it is looked at again this much later.
+const OBSERVED_AGAIN: Span = Span::from_secs(60);
+
+/// While only observing, a session is forgotten when its deadline and its last activity are both this long ago:
+/// nothing else would ever free it.
+const OBSERVED_KEPT: Span = Span::from_secs(24 * 3600);
+
+/// Sessions by the bucket of their deadline, each at most once. A touch does not move an entry: when its bucket comes
+/// up, the session is looked at and filed anew.
 #[derive(Default)]
 pub(super) struct Wheel {
     buckets: BTreeMap<u64, Vec<Arc<Cell>>>,
+}
+
+impl Wheel {
+    fn file(&mut self, cell: &Arc<Cell>, at: Moment) {
+        let bucket = at.unix_ms() / BUCKET_MS + 1;
+        if cell.filed.load(Ordering::Relaxed) == bucket {
+            return;
+        }
+        self.remove(cell);
+        let cells = self.buckets.entry(bucket).or_default();
+        cell.filed.store(bucket, Ordering::Relaxed);
+        cell.place.store(cells.len(), Ordering::Relaxed);
+        cells.push(Arc::clone(cell));
+    }
+
+    pub(super) fn remove(&mut self, cell: &Arc<Cell>) {
+        let bucket = cell.filed.swap(0, Ordering::Relaxed);
+        let Entry::Occupied(mut cells) = self.buckets.entry(bucket) else { return };
+        let place = cell.place.load(Ordering::Relaxed);
+        if place < cells.get().len() {
+            cells.get_mut().swap_remove(place);
+        }
+        if let Some(moved) = cells.get().get(place) {
+            moved.place.store(place, Ordering::Relaxed);
+        }
+        if cells.get().is_empty() {
+            cells.remove();
+        }
+    }
+
+    fn due(&mut self, now: Moment) -> Vec<Arc<Cell>> {
+        let later = self.buckets.split_off(&(now.unix_ms() / BUCKET_MS + 1));
+        let due = std::mem::replace(&mut self.buckets, later);
+        let cells: Vec<Arc<Cell>> = due.into_values().flatten().collect();
+        for cell in &cells {
+            cell.filed.store(0, Ordering::Relaxed);
+        }
+        cells
+    }
+
+    fn len(&self) -> usize {
+        self.buckets.values().map(Vec::len).sum()
+    }
 }
 
 /// Ended sessions in the order they ended.
@@ -54,34 +104,28 @@ impl Remembered {
 }
 
 impl Table {
-    /// Files the session under its next deadline.
-    pub(super) fn file(&self, cell: &Arc<Cell>) {
-        let due = {
-            let session = cell.session.lock();
-            match session.state {
-                State::Active => session.deadline.at(),
-                State::Pending(until) => until,
-                State::Ended(_) => return,
-            }
-        };
-        if due == Moment::MAX {
-            return;
-        }
-        let bucket = due.unix_ms() / BUCKET_MS + 1;
-        // An entry in the same bucket is there already.
-        if cell.filed.swap(bucket, Ordering::AcqRel) != bucket {
-            self.wheel.lock().buckets.entry(bucket).or_default().push(Arc::clone(cell));
+    /// Files the session under its next deadline, and takes it out where nothing is to come.
+    pub(super) fn file(&self, cell: &Arc<Cell>, now: Moment) {
+        // ORDER: filed while the session is locked, so that the deadline filed last is the one that holds.
+        let session = cell.session.lock();
+        let mut wheel = self.wheel.lock();
+        match session.next_look(OBSERVED_AGAIN, now) {
+            Some(at) => wheel.file(cell, at),
+            None => wheel.remove(cell),
         }
     }
 
     /// Looks at every session whose deadline may have come, and forgets ended ones past their time. Returns how
     /// many were looked at. Call it at least every 250 ms.
     pub fn sweep(&self, now: Moment) -> usize {
-        let due = self.due(now);
+        let due = self.wheel.lock().due(now);
         for cell in &due {
-            let over = self.with(cell, now, |session, _| session.ended().is_some());
-            if !over {
-                self.file_again(cell, now);
+            let abandoned =
+                self.with(cell, now, |s| !cell.is_busy() && s.is_abandoned(OBSERVED_KEPT, now) && s.forget());
+            if abandoned {
+                self.forget(cell);
+            } else {
+                self.file(cell, now);
             }
         }
         let kept = self.bound.load().book.ended_kept;
@@ -94,52 +138,24 @@ impl Table {
         due.len()
     }
 
-    /// A session that is only observed may be past its deadline and go on: it is looked at again a minute later.
-    fn file_again(&self, cell: &Arc<Cell>, now: Moment) {
-        let overdue = {
-            let session = cell.session.lock();
-            session.state == State::Active && session.deadline.at() <= now
-        };
-        if overdue {
-            let bucket = now.unix_ms() / BUCKET_MS + 60_000 / BUCKET_MS;
-            cell.filed.store(bucket, Ordering::Release);
-            self.wheel.lock().buckets.entry(bucket).or_default().push(Arc::clone(cell));
-        } else {
-            self.file(cell);
-        }
+    /// How many sessions the sweeper waits for.
+    #[must_use]
+    pub fn filed(&self) -> usize {
+        self.wheel.lock().len()
     }
 
-    fn due(&self, now: Moment) -> Vec<Arc<Cell>> {
-        let present = now.unix_ms() / BUCKET_MS;
-        let mut wheel = self.wheel.lock();
-        let later = wheel.buckets.split_off(&(present + 1));
-        let due = std::mem::replace(&mut wheel.buckets, later);
-        drop(wheel);
-        let mut cells = Vec::new();
-        for (bucket, filed) in due {
-            // An entry of another bucket is out of date: the session was filed anew meanwhile.
-            let is_current = |cell: &Arc<Cell>| {
-                cell.filed.compare_exchange(bucket, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            };
-            cells.extend(filed.into_iter().filter(is_current));
-        }
-        cells
-    }
-
-    /// Removes a session from every map.
+    /// Removes a session that is over from everywhere.
     pub(super) fn forget(&self, cell: &Arc<Cell>) {
-        let (id, keys) = {
-            let session = cell.session.lock();
-            (session.id, session.keys().collect::<Vec<_>>())
-        };
-        self.unlink(cell, &keys);
-        if self.by_id.remove(&id).is_some() {
+        self.unlink_all(cell);
+        if self.by_id.remove(&cell.id).is_some() {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
         }
+        self.anonymous.lock().remove(cell.id);
+        self.wheel.lock().remove(cell);
         self.leave_index(cell);
     }
 
-    fn leave_index(&self, cell: &Arc<Cell>) {
+    pub(super) fn leave_index(&self, cell: &Arc<Cell>) {
         let key = {
             let session = cell.session.lock();
             session.identity.as_deref().map(|identity| super::table::UserKey::of(session.app, identity))

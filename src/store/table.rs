@@ -14,7 +14,7 @@ use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
 use crate::session::gate::Standing;
 use crate::session::identity::Identity;
-use crate::session::record::{AppId, CookieShape, Mode, Session, Settled};
+use crate::session::record::{AppId, CookieShape, Mode, Session, Settled, is_newer};
 use crate::session::{EndReason, Moment, SessionId, TokenKey};
 
 /// Shards of each map. Fixed, because a container with one core would otherwise get four.
@@ -48,11 +48,15 @@ pub struct Table {
     shapes: DashMap<Arc<CookieShape>, ()>,
     shape_count: AtomicUsize,
     pub(super) session_count: AtomicUsize,
+    pub(super) crowded_out: AtomicUsize,
     observer: Arc<dyn Observer>,
 }
 
 /// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
 const MAX_SHAPES: usize = 10_000;
+
+/// See [`stirs`].
+const STIRS_EVERY_MS: u64 = 60_000;
 
 /// How many sessions there are, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,20 +85,23 @@ impl Table {
             shapes: DashMap::new(),
             shape_count: AtomicUsize::new(0),
             session_count: AtomicUsize::new(0),
+            crowded_out: AtomicUsize::new(0),
             observer,
         }
     }
 
     /// Replaces the book. Sessions past their old deadline end for their old reason first; all others are held to
-    /// the new policies from the moment they are next looked at, which this call does for every one (R1).
+    /// the new policies from the moment they are next looked at, which this call does for every one (R1). Then every
+    /// user is held to the new limit: what is beyond it ends as if by a sign-in, except where the policy holds back
+    /// who comes (`refuse`, `ask`), which ends nobody who is in.
     pub fn set_book(&self, book: Book, now: Moment) {
-        let old = self.bound.load_full();
-        self.bound.store(Arc::new(bind(book, &old.apps, old.epoch.wrapping_add(1))));
+        self.bound.rcu(|old| bind(book.clone(), &old.apps, old.epoch.wrapping_add(1)));
         for cell in self.cells() {
-            let live = self.with(&cell, now, |session, _| session.ended().is_none());
-            if live {
-                self.file(&cell);
-            }
+            self.with(&cell, now, |_| ());
+            self.file(&cell, now);
+        }
+        for user in self.users_indexed(|_| true) {
+            self.reckon(user, now);
         }
     }
 
@@ -110,51 +117,53 @@ impl Table {
     #[must_use]
     pub fn look_up(&self, key: TokenKey, now: Moment) -> (Standing, Option<SessionRef>) {
         let Some(cell) = self.cell_by_token(key) else { return (Standing::Unseen, None) };
-        let standing = self.with(&cell, now, |session, _| session.standing(key, now));
+        let standing = self.with(&cell, now, |session| session.standing(key, now));
         (standing, Some(SessionRef(cell)))
     }
 
-    /// Notes a request of a live session: it was presented by `key`, and renews the idle clock when `touch`.
-    /// Returns whether the session is live; nothing is noted otherwise (law 3).
+    /// Notes a request that presents `key`, and renews the idle clock when `touch`. Returns whether the session is
+    /// live and `key` still one of its tokens; nothing is noted otherwise (law 3).
     pub fn note_request(&self, session: &SessionRef, key: TokenKey, touch: bool, now: Moment) -> bool {
-        let (live, first_return, id) = self.with(&session.0, now, |s, mode| {
-            if !s.is_live(mode, now) {
-                return (false, false, s.id);
+        let (live, stirs) = self.with(&session.0, now, |s| {
+            if !s.is_live_by(key, now) {
+                return (false, false);
             }
-            let first_return = !s.returned && s.identity.is_none();
+            let (first_return, before) = (!s.returned, s.times.last_active_at);
             s.presented(key, now);
             s.requests = s.requests.saturating_add(1);
             if touch {
-                s.touch(mode, now);
+                s.touch(now);
             }
-            (true, first_return, s.id)
+            let stirs = first_return || stirs(before, s.times.last_active_at);
+            (true, stirs && s.identity.is_none())
         });
-        if first_return {
-            self.anonymous.lock().returned(id);
+        if stirs {
+            self.anonymous.lock().active(session.0.id);
         }
         live
     }
 
     /// Renews the idle clock of a live session outside a request (upload in progress, WebSocket data).
     pub fn touch(&self, session: &SessionRef, now: Moment) -> bool {
-        self.with(&session.0, now, |s, mode| s.touch(mode, now))
+        self.with(&session.0, now, |s| s.touch(now))
     }
 
-    /// Whether the session is live now.
+    /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is one of its
+    /// tokens still, not a value that a sign-in has replaced meanwhile.
     #[must_use]
-    pub fn is_live(&self, session: &SessionRef, now: Moment) -> bool {
-        self.with(&session.0, now, |s, mode| s.is_live(mode, now))
+    pub fn is_live(&self, session: &SessionRef, key: TokenKey, now: Moment) -> bool {
+        self.with(&session.0, now, |s| s.is_live_by(key, now))
     }
 
     /// A copy of the session's record as it stands now.
     #[must_use]
     pub fn read(&self, session: &SessionRef, now: Moment) -> Session {
-        self.with(&session.0, now, |s, _| s.clone())
+        self.with(&session.0, now, |s| s.clone())
     }
 
     /// Runs `f` on the settled record; for reading single members without a copy of all.
     pub fn inspect<R>(&self, session: &SessionRef, now: Moment, f: impl FnOnce(&Session) -> R) -> R {
-        self.with(&session.0, now, |s, _| f(s))
+        self.with(&session.0, now, |s| f(s))
     }
 
     /// The session with this id.
@@ -165,7 +174,7 @@ impl Table {
 
     /// Remembers that the end of this session was told on a navigation (R15).
     pub fn mark_told(&self, session: &SessionRef, now: Moment) {
-        self.with(&session.0, now, |s, _| {
+        self.with(&session.0, now, |s| {
             if let crate::session::record::State::Ended(end) = &mut s.state {
                 end.told = true;
             }
@@ -174,9 +183,9 @@ impl Table {
 
     /// Ends the session unless it has ended before.
     pub fn end(&self, session: &SessionRef, reason: EndReason, by: Option<Arc<str>>, now: Moment) -> bool {
-        let ended = self.with(&session.0, now, |s, _| s.end(reason, by.clone(), now));
+        let ended = self.with(&session.0, now, |s| s.end(reason, by.clone(), now));
         if ended {
-            self.after_end(&session.0, EventKind::Ended { reason, by });
+            self.after_end(&session.0, EventKind::Ended { reason, by }, now);
         }
         ended
     }
@@ -216,6 +225,15 @@ impl Table {
         self.by_id.view(&id, |_, cell| Arc::clone(cell))
     }
 
+    /// The users in the index that are meant.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the table's own module; shard locks are held only to copy names"
+    )]
+    pub(super) fn users_indexed(&self, wanted: impl Fn(&UserKey) -> bool) -> Vec<UserKey> {
+        self.by_user.iter().filter(|entry| wanted(entry.key())).map(|entry| entry.key().clone()).collect()
+    }
+
     /// Every session, without holding a lock while they are looked at.
     #[expect(
         clippy::disallowed_methods,
@@ -226,65 +244,70 @@ impl Table {
     }
 
     /// Locks the session, settles it, brings its policy up to date, runs `f`, and tells what happened afterwards.
-    pub(super) fn with<R>(
-        &self,
-        cell: &Arc<Cell>,
-        now: Moment,
-        f: impl FnOnce(&mut Session, Mode) -> R,
-    ) -> R {
+    pub(super) fn with<R>(&self, cell: &Arc<Cell>, now: Moment, f: impl FnOnce(&mut Session) -> R) -> R {
         let bound = self.bound.load();
         let (settled, result) = {
             let mut session = cell.session.lock();
-            let mode = bound.mode(session.app);
-            let settled = settle(&mut session, &bound, mode, now);
-            (settled, f(&mut session, mode))
+            (settle(&mut session, &bound, now), f(&mut session))
         };
-        self.after_settling(cell, settled);
+        self.after_settling(cell, settled, now);
         result
     }
 
-    pub(super) fn after_settling(&self, cell: &Arc<Cell>, settled: Settled) {
+    pub(super) fn after_settling(&self, cell: &Arc<Cell>, settled: Settled, now: Moment) {
         match settled {
             Settled::AsBefore => {}
-            Settled::JustEnded(reason) => self.after_end(cell, EventKind::Ended { reason, by: None }),
-            Settled::WouldEnd(reason) => self.tell(cell, EventKind::WouldEnd(reason)),
+            Settled::JustEnded(reason) => self.after_end(cell, EventKind::Ended { reason, by: None }, now),
+            Settled::WouldEnd(reason) => self.tell(cell, EventKind::WouldEnd(reason), now),
         }
     }
 
-    /// What follows every end, once: leave the class of anonymous sessions, be remembered, be told.
-    pub(super) fn after_end(&self, cell: &Arc<Cell>, kind: EventKind) {
-        let (id, at) = {
-            let session = cell.session.lock();
-            (session.id, session.ended().map(|end| end.at))
-        };
-        self.anonymous.lock().remove(id);
-        self.remembered.lock().add(id, at.unwrap_or_default());
-        self.tell(cell, kind);
+    /// What follows every end, once: its companions die, it leaves every class and index of those that live, is
+    /// remembered, and is told.
+    pub(super) fn after_end(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
+        self.bury_companions(cell);
+        self.anonymous.lock().remove(cell.id);
+        self.wheel.lock().remove(cell);
+        self.leave_index(cell);
+        let at = cell.session.lock().ended().map_or(now, |end| end.at);
+        self.remembered.lock().add(cell.id, at);
+        self.tell(cell, kind, now);
     }
 
     /// Tells the observer; no lock is held.
-    pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind) {
+    pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
         let event = {
             let session = cell.session.lock();
-            let at = session.ended().map_or(session.times.last_active_at, |end| end.at);
+            let at = session.ended().map_or(now, |end| end.at);
             let app = self.bound.load().name(session.app);
             Event { id: session.id, app, identity: session.identity.clone(), kind, at, busy: cell.is_busy() }
         };
         self.observer.observe(&event);
     }
+
+    /// How many tokens in use had to go because an app sets more cookies than a session may have.
+    #[must_use]
+    pub fn crowded_out(&self) -> usize {
+        self.crowded_out.load(Ordering::Relaxed)
+    }
 }
 
-/// Ends what is over under the old deadline, then holds the rest to the present policy (R1).
-pub(super) fn settle(session: &mut Session, bound: &Bound, mode: Mode, now: Moment) -> Settled {
-    let settled = session.settle(mode, now);
-    if session.epoch == bound.epoch {
+/// Whether activity puts an anonymous session behind others in its class. Once in a while is enough, and spares each
+/// request the lock of the class.
+fn stirs(before: Moment, after: Moment) -> bool {
+    before.unix_ms() / STIRS_EVERY_MS != after.unix_ms() / STIRS_EVERY_MS
+}
+
+/// Ends what is over under the old terms, then holds the rest to the present ones (R1).
+pub(super) fn settle(session: &mut Session, bound: &Bound, now: Moment) -> Settled {
+    let settled = session.settle(now);
+    if !is_newer(bound.epoch, session.epoch) {
         return settled;
     }
-    let policy = bound.policy(session.app, session.identity.as_deref());
-    session.adopt_policy(policy, bound.epoch);
-    match settled {
-        Settled::JustEnded(_) | Settled::WouldEnd(_) => settled,
-        Settled::AsBefore => session.settle(mode, now),
+    let terms = bound.terms(session.app, session.identity.as_deref());
+    match session.adopt(terms, now) {
+        Settled::AsBefore => settled,
+        by_change => by_change,
     }
 }
 

@@ -80,6 +80,7 @@ pub fn newcomer(values: &[u64]) -> Newcomer {
         tokens: values.iter().map(|n| token(*n)).collect(),
         visitor: Visitor { ip: IpAddr::from([192, 0, 2, 1]), user_agent: "test".into() },
         adopted: false,
+        recycles: Some(Moment::MAX),
     }
 }
 

@@ -1,0 +1,360 @@
+//! The tokens of one session: values in use, values from before a rotation, and values that may be in use.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::cookie::Attributes;
+use super::profile::CookieKind;
+use super::{Moment, Span, TokenKey};
+
+/// The most tokens one session holds: current values, aliases, siblings and companions. The oldest alias goes first.
+pub const MAX_TOKENS: usize = 8;
+
+/// The most values that live beside the current ones after rotations without a sign-in (R10).
+pub const MAX_SIBLINGS: usize = 4;
+
+/// A cookie's name and how it was set; shared by the many sessions whose cookies were set alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CookieShape {
+    /// The cookie's name.
+    pub name: String,
+    /// Its attributes.
+    pub attributes: Attributes,
+}
+
+/// A token as a response brings it.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its key.
+    pub key: TokenKey,
+    /// What the cookie is to the app.
+    pub kind: CookieKind,
+    /// Name and attributes.
+    pub shape: Arc<CookieShape>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    key: TokenKey,
+    kind: CookieKind,
+    shape: Arc<CookieShape>,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The value in use.
+    Current,
+    /// The value from before a rotation, until then.
+    Alias(Moment),
+    /// Another value from the same rotation that the browser may have kept instead (FIELD F5). None of them has come
+    /// back yet; from then on the others have this long.
+    Unused(Span),
+    /// Such a value after the browser used another one, until then.
+    Sibling(Moment),
+}
+
+impl Token {
+    fn is_over(&self, now: Moment) -> bool {
+        match self.role {
+            Role::Current | Role::Unused(_) => false,
+            Role::Alias(until) | Role::Sibling(until) => now >= until,
+        }
+    }
+}
+
+/// What fell out of a session's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FellOut {
+    /// The keys.
+    pub keys: Vec<TokenKey>,
+    /// How many of them were in use and had to go because an app sets more cookies than [`MAX_TOKENS`].
+    pub crowded: usize,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tokens(SmallVec<[Token; 1]>);
+
+impl Tokens {
+    /// Whether `key` is a token at that moment, and if so whether by the value from before a rotation.
+    pub(super) fn alias(&self, key: TokenKey, at: Moment) -> Option<bool> {
+        let token = self.0.iter().find(|token| token.key == key && !token.is_over(at))?;
+        Some(matches!(token.role, Role::Alias(_)))
+    }
+
+    /// The browser presented `key`. Of values from one rotation it has kept that one; the others live through the
+    /// grace (R10).
+    pub(super) fn presented(&mut self, key: TokenKey, now: Moment) {
+        if self.0.len() < 2 {
+            return;
+        }
+        let Some(index) = self.0.iter().position(|t| t.key == key && !t.is_over(now)) else { return };
+        let (name, role) = (Arc::clone(&self.0[index].shape), self.0[index].role);
+        if let Role::Alias(_) = role {
+            return;
+        }
+        for other in self.0.iter_mut().filter(|t| t.key != key && t.shape.name == name.name) {
+            other.role = match (other.role, role) {
+                (Role::Unused(grace), _) | (Role::Current, Role::Unused(grace)) => {
+                    Role::Sibling(now.plus(grace))
+                }
+                (Role::Current, Role::Sibling(until)) => Role::Sibling(until),
+                (as_before, _) => as_before,
+            };
+        }
+        self.0[index].role = Role::Current;
+    }
+
+    /// See [`super::record::Session::rotate`].
+    pub(super) fn rotate(
+        &mut self,
+        new: &[NewToken],
+        carried: TokenKey,
+        grace: Span,
+        now: Moment,
+    ) -> FellOut {
+        let carried_alias = self.0.iter().any(|t| t.key == carried && matches!(t.role, Role::Alias(_)));
+        for token in new {
+            let known = self.0.iter().position(|t| t.key == token.key);
+            if known.is_some_and(|index| self.0[index].role == Role::Current) {
+                self.set_again(token);
+                continue;
+            }
+            // The browser may keep either value when both were set by answers that crossed each other.
+            let crossed = known.is_some() || carried_alias;
+            let demoted = if crossed { Role::Unused(grace) } else { Role::Alias(now.plus(grace)) };
+            for old in self.0.iter_mut().filter(|t| t.shape.name == token.shape.name) {
+                if old.role == Role::Current {
+                    old.role = demoted;
+                }
+            }
+            self.set_again(token);
+        }
+        self.drop_surplus(now)
+    }
+
+    /// See [`super::record::Session::replace`].
+    pub(super) fn replace(&mut self, new: &[NewToken], now: Moment) -> FellOut {
+        let mut gone = Vec::new();
+        for token in new {
+            self.0.retain(|old| {
+                let stays = old.shape.name != token.shape.name || old.key == token.key;
+                if !stays {
+                    gone.push(old.key);
+                }
+                stays
+            });
+            self.set_again(token);
+        }
+        let mut fell_out = self.drop_surplus(now);
+        fell_out.keys.extend(gone);
+        fell_out
+    }
+
+    /// The token is in use, with the attributes it was set with last.
+    fn set_again(&mut self, token: &NewToken) {
+        match self.0.iter_mut().find(|t| t.key == token.key) {
+            Some(known) => {
+                known.shape = Arc::clone(&token.shape);
+                known.role = Role::Current;
+            }
+            None => self.0.push(Token {
+                key: token.key,
+                kind: token.kind,
+                shape: Arc::clone(&token.shape),
+                role: Role::Current,
+            }),
+        }
+    }
+
+    /// Forgets the tokens of one cookie; returns their keys.
+    pub(super) fn forget(&mut self, name: &str) -> Vec<TokenKey> {
+        let gone = self.0.iter().filter(|t| t.shape.name == name).map(|t| t.key).collect();
+        self.0.retain(|token| token.shape.name != name);
+        gone
+    }
+
+    /// Drops tokens that are over, and what is beyond the bounds.
+    fn drop_surplus(&mut self, now: Moment) -> FellOut {
+        let mut fell_out = FellOut::default();
+        loop {
+            let over = self.0.iter().position(|t| t.is_over(now));
+            let Some(index) = over.or_else(|| self.surplus()) else { return fell_out };
+            let token = self.0.remove(index);
+            fell_out.crowded += usize::from(token.role == Role::Current);
+            fell_out.keys.push(token.key);
+        }
+    }
+
+    /// What goes next when there are too many: the oldest value that is not in use, then the oldest companion, then
+    /// the oldest session cookie; never the last of these.
+    fn surplus(&self) -> Option<usize> {
+        let spare = self.0.iter().filter(|t| t.role != Role::Current).count();
+        if self.0.len() <= MAX_TOKENS && spare <= MAX_SIBLINGS {
+            return None;
+        }
+        let first = |wanted: fn(&Token) -> bool| self.0.iter().position(wanted);
+        first(|t| t.role != Role::Current)
+            .or_else(|| first(|t| t.kind == CookieKind::Companion))
+            .or_else(|| first(|t| t.kind == CookieKind::Session))
+    }
+
+    /// The values in use, as if a response had just set them.
+    pub(super) fn current(&self) -> Vec<NewToken> {
+        let current = self.0.iter().filter(|t| t.role == Role::Current);
+        current.map(|t| NewToken { key: t.key, kind: t.kind, shape: Arc::clone(&t.shape) }).collect()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = TokenKey> {
+        self.0.iter().map(|token| token.key)
+    }
+
+    pub(super) fn kind_of(&self, key: TokenKey) -> Option<CookieKind> {
+        self.0.iter().find(|t| t.key == key).map(|t| t.kind)
+    }
+
+    pub(super) fn companions(&self) -> impl Iterator<Item = TokenKey> {
+        self.0.iter().filter(|t| t.kind == CookieKind::Companion).map(|t| t.key)
+    }
+
+    /// Names and attributes, each once.
+    pub(super) fn shapes(&self) -> Vec<Arc<CookieShape>> {
+        let mut shapes: Vec<Arc<CookieShape>> = Vec::new();
+        for token in &self.0 {
+            if !shapes.contains(&token.shape) {
+                shapes.push(Arc::clone(&token.shape));
+            }
+        }
+        shapes
+    }
+
+    /// `Path` of the session cookie, as the app sets it now.
+    pub(super) fn cookie_path(&self) -> Option<&str> {
+        let cookies = self.0.iter().rev().filter(|token| token.kind == CookieKind::Session);
+        cookies.map(|token| token.shape.attributes.path.as_str()).next()
+    }
+
+    pub(super) fn is_current(&self, key: TokenKey) -> bool {
+        self.0.iter().any(|t| t.key == key && !matches!(t.role, Role::Alias(_)))
+    }
+
+    pub(super) fn holds(&self, key: TokenKey) -> bool {
+        self.0.iter().any(|t| t.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Span = Span::from_ms(10);
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_unix_ms(ms)
+    }
+
+    fn key(n: u8) -> TokenKey {
+        TokenKey([n; 16])
+    }
+
+    fn cookie(name: &str, kind: CookieKind, n: u8) -> NewToken {
+        let shape = CookieShape { name: name.into(), attributes: Attributes::default() };
+        NewToken { key: key(n), kind, shape: Arc::new(shape) }
+    }
+
+    fn sid(n: u8) -> NewToken {
+        cookie("sid", CookieKind::Session, n)
+    }
+
+    fn tokens(first: u8) -> Tokens {
+        let mut tokens = Tokens::default();
+        tokens.replace(&[sid(first)], at(0));
+        tokens
+    }
+
+    /// Two answers to requests with value 1 crossed each other.
+    fn crossed() -> Tokens {
+        let mut tokens = tokens(1);
+        tokens.rotate(&[sid(2)], key(1), GRACE, at(50));
+        tokens.rotate(&[sid(3)], key(1), GRACE, at(51));
+        tokens
+    }
+
+    fn values(tokens: &Tokens, now: u64) -> [Option<bool>; 3] {
+        [1, 2, 3].map(|n| tokens.alias(key(n), at(now)))
+    }
+
+    #[test]
+    fn rotation_leaves_an_alias_for_the_grace() {
+        let mut tokens = tokens(1);
+        tokens.rotate(&[sid(2)], key(1), GRACE, at(50));
+        assert_eq!(values(&tokens, 59), [Some(true), Some(false), None]);
+        assert_eq!(values(&tokens, 60), [None, Some(false), None]);
+    }
+
+    #[test]
+    fn of_siblings_the_last_one_used_stays() {
+        let mut tokens = crossed();
+        tokens.presented(key(2), at(56));
+        assert_eq!(values(&tokens, 65), [None, Some(false), Some(false)]);
+        assert_eq!(values(&tokens, 70), [None, Some(false), None]);
+    }
+
+    #[test]
+    fn siblings_wait_until_the_browser_uses_one() {
+        let mut tokens = crossed();
+        assert_eq!(values(&tokens, 9000), [None, Some(false), Some(false)], "its user reads for a while");
+        tokens.presented(key(3), at(9000));
+        assert_eq!(values(&tokens, 9009), [None, Some(false), Some(false)]);
+        assert_eq!(values(&tokens, 9010), [None, None, Some(false)]);
+    }
+
+    #[test]
+    fn an_alias_that_comes_back_settles_nothing() {
+        let mut tokens = crossed();
+        tokens.presented(key(1), at(55));
+        assert_eq!(values(&tokens, 9000), [None, Some(false), Some(false)]);
+    }
+
+    #[test]
+    fn a_value_that_the_app_sets_again_is_in_use() {
+        let mut tokens = tokens(1);
+        tokens.rotate(&[sid(2)], key(1), GRACE, at(50));
+        tokens.rotate(&[sid(1)], key(1), GRACE, at(51));
+        assert_eq!(values(&tokens, 9000), [Some(false), Some(false), None]);
+        tokens.presented(key(1), at(9000));
+        assert_eq!(values(&tokens, 9010), [Some(false), None, None]);
+    }
+
+    #[test]
+    fn the_value_from_before_a_sign_in_is_no_alias() {
+        let mut tokens = tokens(1);
+        assert_eq!(tokens.replace(&[sid(2)], at(5)).keys, [key(1)]);
+        assert_eq!(values(&tokens, 6), [None, Some(false), None]);
+    }
+
+    #[test]
+    fn tokens_are_bounded() {
+        let mut tokens = tokens(1);
+        for n in 2..60 {
+            tokens.rotate(&[sid(n)], key(n - 1), Span::from_ms(1000), at(50));
+            assert!(tokens.keys().count() <= MAX_TOKENS);
+        }
+    }
+
+    #[test]
+    fn more_cookies_than_fit_never_push_out_the_session_cookie() {
+        let mut tokens = tokens(1);
+        let more: Vec<NewToken> =
+            (2..14).map(|n| cookie(&format!("c{n}"), CookieKind::Companion, n)).collect();
+        let fell_out = tokens.replace(&more, at(5));
+        assert_eq!((tokens.keys().count(), fell_out.crowded), (MAX_TOKENS, 5));
+        assert_eq!(tokens.alias(key(1), at(5)), Some(false));
+        let more: Vec<NewToken> =
+            (20..40).map(|n| cookie(&format!("s{n}"), CookieKind::Session, n)).collect();
+        tokens.rotate(&more, key(1), GRACE, at(6));
+        assert_eq!(tokens.keys().last(), Some(key(39)), "the newest stays");
+    }
+}
