@@ -1,8 +1,8 @@
 //! The admin API on its own listener: sessions, users, policies, reload and drain, probes and metrics.
 //!
 //! Every call but the probes and the API's own description needs a bearer token; loopback is no authentication, since
-//! the app often shares it (FIELD F18). What a token may see and do follows from its scopes and from the tenant it is bound to. The API's
-//! description is generated from these handlers, so that it cannot say anything else.
+//! the app often shares it (FIELD F18). What a token may see and do follows from its scopes and from the tenant it is
+//! bound to. The API's description is generated from these handlers, so that it cannot say anything else.
 
 mod caller;
 mod model;

@@ -86,7 +86,10 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<&'static str, P
 }
 
 /// Counters in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "probes", security(()), responses((status = 200, description = "Text format 0.0.4")))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "probes", security(()),
+    responses((status = 200, description = "Text format 0.0.4"))
+)]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.gateway.metrics_text())
         .into_response()

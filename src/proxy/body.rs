@@ -4,17 +4,21 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
+use super::headers::strip_trailers;
 use super::pool::Lease;
+use super::site::Site;
 use crate::store::{BusyGuard, LiveGuard};
 use crate::telemetry::AccessGuard;
 
@@ -93,7 +97,9 @@ impl Flow {
             self.lease.discard();
             return Poll::Ready(None);
         }
-        let patience = self.last_seconds.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLOWS_ON)));
+        // Counted from the cut, not from when somebody reads on.
+        let left = || FLOWS_ON.saturating_sub(bound.exchange.since_cut());
+        let patience = self.last_seconds.get_or_insert_with(|| Box::pin(tokio::time::sleep(left())));
         if patience.as_mut().poll(cx).is_ready() {
             self.lease.discard();
             return Poll::Ready(Some(Err(BodyError::Ended)));
@@ -167,6 +173,8 @@ struct UploadCells {
     bytes: Cell<u64>,
     done: Cell<bool>,
     too_large: Cell<bool>,
+    /// The place among the upstream's connections that an upload still takes after its answer.
+    held: Cell<Option<OwnedSemaphorePermit>>,
 }
 
 impl UploadState {
@@ -180,6 +188,11 @@ impl UploadState {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.0.done.get()
+    }
+
+    /// Keeps a connection's place taken until the upload is over.
+    pub(super) fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
+        self.0.held.set(permit);
     }
 
     /// The body was larger than it may be.
@@ -205,10 +218,18 @@ pub enum Upload {
         state: UploadState,
         /// Told of every piece, in bytes.
         progress: Option<Box<dyn FnMut(u64)>>,
+        /// Says which trailers may not go upstream.
+        site: Arc<Site>,
     },
 }
 
 impl Upload {
+    /// Whether nobody knows beforehand how long it is.
+    #[must_use]
+    pub fn has_unknown_length(&self) -> bool {
+        matches!(self, Self::Streamed { incoming, .. } if incoming.size_hint().exact().is_none())
+    }
+
     /// Whether a retry can send the request again.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -227,7 +248,7 @@ impl HttpBody for Upload {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { incoming, limit, state, progress } => {
+            Self::Streamed { incoming, limit, state, progress, site } => {
                 match Pin::new(&mut *incoming).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         let came = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -243,7 +264,7 @@ impl HttpBody for Upload {
                         if incoming.is_end_stream() {
                             state.0.done.set(true);
                         }
-                        Poll::Ready(Some(Ok(frame)))
+                        Poll::Ready(Some(Ok(without_forbidden(frame, &site.identity_headers))))
                     }
                     Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
                     Poll::Ready(None) => {
@@ -270,6 +291,17 @@ impl HttpBody for Upload {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Streamed { incoming, .. } => incoming.size_hint(),
         }
+    }
+}
+
+/// SECURITY: what may not come in the head may not come behind the body either (CVE-2013-5704).
+fn without_forbidden(frame: Frame<Bytes>, identity: &[HeaderName]) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip_trailers(&mut trailers, identity);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

@@ -8,9 +8,11 @@ use std::future::poll_fn;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::clock::Stopwatch;
 use crate::session::{EndReason, SessionId};
 
 /// All exchanges in progress on this worker. Cheap to clone.
@@ -39,7 +41,7 @@ impl Hasher for IdHasher {
 
 #[derive(Default)]
 struct Shared {
-    cut: Cell<Option<EndReason>>,
+    cut: Cell<Option<(EndReason, Stopwatch)>>,
     wakers: RefCell<SmallVec<[Waker; 1]>>,
 }
 
@@ -57,7 +59,7 @@ impl Exchanges {
         let shared: SmallVec<[Rc<Shared>; 4]> =
             self.0.borrow().get(&session).map(|list| list.iter().cloned().collect()).unwrap_or_default();
         for exchange in shared {
-            exchange.cut.set(Some(reason));
+            exchange.cut.set(Some((reason, Stopwatch::start())));
             for waker in exchange.wakers.take() {
                 waker.wake();
             }
@@ -82,7 +84,14 @@ impl Exchange {
     /// Why the exchange was cut, if it was.
     #[must_use]
     pub fn cut(&self) -> Option<EndReason> {
-        self.shared.cut.get()
+        self.shared.cut.get().map(|(reason, _)| reason)
+    }
+
+    /// The time since the exchange was cut; none while it is not.
+    #[must_use]
+    pub fn since_cut(&self) -> Duration {
+        let cut = self.shared.cut.get();
+        cut.map_or(Duration::ZERO, |(_, at)| Duration::from_micros(at.elapsed_us()))
     }
 
     /// Ready once the exchange is cut.

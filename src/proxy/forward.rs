@@ -108,7 +108,8 @@ pub(super) async fn send(
     // one if hyper hands it back untouched, or if it is idempotent, without a body, and nothing was answered.
     let again = match (&error, returned) {
         (UpstreamError::Protocol(_), Some(untouched)) => Some(untouched),
-        (UpstreamError::Protocol(_), None) => spare,
+        // What answered something else than HTTP has seen the request.
+        (UpstreamError::Protocol(error), None) => spare.filter(|_| !error.is_parse()),
         (
             UpstreamError::Connect(_)
             | UpstreamError::Busy
@@ -133,8 +134,7 @@ pub(super) async fn send(
 
 /// A copy for the retry, made only where one may be needed and is allowed.
 fn spare_copy(request: &Request<Upload>, reused: bool) -> Option<Request<Upload>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !(reused && idempotent && matches!(request.body(), Upload::Empty)) {
         return None;
     }
@@ -154,6 +154,9 @@ async fn attempt(
     first_byte: Duration,
     check: &impl Fn() -> bool,
 ) -> Result<Response<Incoming>, Failure> {
+    if matches!(request.body(), Upload::Streamed { .. }) {
+        lease.carries(state.clone());
+    }
     let Some(Upstreamed { sender, patience, .. }) = lease.connection() else {
         return Err((UpstreamError::Busy, Some(request)));
     };

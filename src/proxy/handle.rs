@@ -117,7 +117,10 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         let expects = parts.headers.contains_key(EXPECT);
         match self.judge(parts, connection, &mut access) {
-            Ok(judged) => self.act(judged, body, access).await,
+            Ok(mut judged) => {
+                judged.expects = expects;
+                self.act(judged, body, access).await
+            }
             Err(refusal) => {
                 Box::pin(settle(body, expects)).await;
                 let response = refusal.answer();
@@ -162,7 +165,18 @@ impl Proxy {
         let intake = Intake::read(&app, &self.shared.table, &asked, to, now);
         let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
-        Ok(Box::new(Judged { site, parts, visit, intake, subpath, connection, trusted, websocket, now }))
+        Ok(Box::new(Judged {
+            site,
+            parts,
+            visit,
+            intake,
+            subpath,
+            connection,
+            trusted,
+            websocket,
+            now,
+            expects: false,
+        }))
     }
 
     async fn act(
@@ -199,7 +213,7 @@ impl Proxy {
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
         access.session(|| visit_identity(&self.shared.table, &judged.visit, now));
         access.finish(response.status(), label);
-        Box::pin(settle(body, judged.parts.headers.contains_key(EXPECT))).await;
+        Box::pin(settle(body, judged.expects)).await;
         response
     }
 
@@ -288,6 +302,8 @@ pub(super) struct Judged {
     pub(super) trusted: bool,
     pub(super) websocket: bool,
     pub(super) now: Moment,
+    /// The client waits for `100 Continue` before it sends its body.
+    pub(super) expects: bool,
 }
 
 impl Refusal {

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use ipnet::IpNet;
@@ -191,12 +191,30 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
 
 /// Prepares the head of an answer for the browser. The trailers that it announces pass.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
-    let trailer = headers.get(TRAILER).cloned();
+    let trailers: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
+    // Of an answer in chunks a length says nothing true (RFC 9112 section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_nominated(headers);
     strip_hop_by_hop(headers, false, |_| false);
-    if let Some(trailer) = trailer {
-        headers.insert(TRAILER, trailer);
+    headers.remove(TRAILER);
+    for trailer in trailers {
+        headers.append(TRAILER, trailer);
     }
+}
+
+/// Removes from a request's trailers what only its head may say, and what only the gateway may.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) {
+    strip_identity(trailers, identity);
+    let forbidden = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            || is_own(name)
+            || [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST].contains(name)
+            || name.as_str().starts_with("x-forwarded-")
+            || OF_OTHER_PROXIES.contains(&name.as_str())
+    };
+    remove_all(trailers, forbidden);
 }
 
 /// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.
@@ -239,17 +257,30 @@ pub(super) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 #[must_use]
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
-    let fields: SmallVec<[&str; 2]> =
-        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let listed = fields.iter().rev().flat_map(|field| field.rsplit(','));
+    // A proxy that speaks RFC 7239 alone is heard too; one that speaks both is believed in the older field.
+    let (name, is_forwarded) =
+        if headers.contains_key(X_FORWARDED_FOR) { (X_FORWARDED_FOR, false) } else { (FORWARDED, true) };
+    let fields: SmallVec<[&[u8]; 2]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let listed = fields.iter().rev().flat_map(|field| field.rsplit(|b| *b == b','));
     for hop in listed.take(MAX_HOPS) {
         if !is_trusted(client, trusted) {
             break;
         }
-        let Some(address) = parse_hop(hop.trim()) else { break };
+        let hop = if is_forwarded { forwarded_for(hop) } else { Some(hop) };
+        let text = hop.and_then(|hop| std::str::from_utf8(hop).ok());
+        let Some(address) = text.and_then(|text| parse_hop(text.trim())) else { break };
         client = address;
     }
     client
+}
+
+/// The `for` of one element of `Forwarded` (RFC 7239 section 4).
+fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+    element.split(|b| *b == b';').find_map(|pair| {
+        let pair = pair.trim_ascii();
+        pair.get(..4).filter(|name| name.eq_ignore_ascii_case(b"for="))?;
+        Some(&pair[4..])
+    })
 }
 
 /// An address, with a port or in brackets perhaps.

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod body;
+mod collect;
 mod exchange;
 mod forward;
 pub mod frames;

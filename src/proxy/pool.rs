@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 
-use super::body::Upload;
+use super::body::{Upload, UploadState};
 use crate::clock::{Patience, Stopwatch};
 use crate::config::Upstream;
 
@@ -29,6 +29,9 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Addresses of a name are looked up again after this time; the system's resolver tells no lifetime.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// How often a connection is asked whether it is ready for another request before it is given up.
+const READY_LOOKS: usize = 3;
 
 /// How long a request may wait for a connection when all are in use.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
@@ -118,6 +121,7 @@ pub struct Lease {
     pool: Pool,
     /// `None` for one beyond the bound.
     permit: Option<OwnedSemaphorePermit>,
+    upload: Option<UploadState>,
 }
 
 impl Pool {
@@ -152,13 +156,20 @@ impl Pool {
             while let Some(idle) = self.take_idle() {
                 if let Some(connection) = revive(idle).await {
                     let pool = self.clone();
-                    return Ok(Lease { connection: Some(connection), reused: true, pool, permit });
+                    return Ok(Lease {
+                        connection: Some(connection),
+                        reused: true,
+                        pool,
+                        permit,
+                        upload: None,
+                    });
                 }
             }
         }
         let sender = Box::pin(self.connect()).await?;
         let connection = Upstreamed { sender, patience: Patience::default(), born: Stopwatch::start() };
-        Ok(Lease { connection: Some(connection), reused: false, pool: self.clone(), permit })
+        let pool = self.clone();
+        Ok(Lease { connection: Some(connection), reused: false, pool, permit, upload: None })
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -180,12 +191,7 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<SendRequest<Upload>, PoolError> {
-        let patience = self.0.settings.connect_timeout;
-        match tokio::time::timeout(patience, self.connect_to_any()).await {
-            Ok(Ok(sender)) => Ok(sender),
-            Ok(Err(error)) => Err(PoolError::Connect(error)),
-            Err(_) => Err(PoolError::Connect(std::io::Error::from(std::io::ErrorKind::TimedOut))),
-        }
+        self.connect_to_any().await.map_err(PoolError::Connect)
     }
 
     /// Tries the upstreams in turn, beginning with the next one.
@@ -194,13 +200,25 @@ impl Pool {
         let first = self.0.next.get();
         self.0.next.set((first + 1) % count);
         let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        // One that does not answer must leave time for the next.
+        let share = self.0.settings.connect_timeout / u32::try_from(count).unwrap_or(u32::MAX);
         for offset in 0..count {
-            let index = (first + offset) % count;
-            for address in self.addresses(index).await? {
-                match self.connect_to(index, address).await {
-                    Ok(sender) => return Ok(sender),
-                    Err(error) => last = error,
-                }
+            let one = self.connect_to_upstream((first + offset) % count);
+            match tokio::time::timeout(share, one).await {
+                Ok(Ok(sender)) => return Ok(sender),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = std::io::Error::from(std::io::ErrorKind::TimedOut),
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to_upstream(&self, index: usize) -> std::io::Result<SendRequest<Upload>> {
+        let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for address in self.addresses(index).await? {
+            match self.connect_to(index, address).await {
+                Ok(sender) => return Ok(sender),
+                Err(error) => last = error,
             }
         }
         Err(last)
@@ -259,11 +277,20 @@ impl Pool {
     }
 }
 
-/// `None` when the connection turns out to be closed.
+/// `None` when the connection turns out to be closed, or is not done with what it carried last.
 async fn revive(idle: Idle) -> Option<Upstreamed> {
-    let mut connection = idle.connection;
-    let closed = connection.sender.is_closed() || older_than(connection.born, MAX_AGE);
-    (!closed && connection.sender.ready().await.is_ok()).then_some(connection)
+    let connection = idle.connection;
+    for _ in 0..READY_LOOKS {
+        if connection.sender.is_closed() || older_than(connection.born, MAX_AGE) {
+            return None;
+        }
+        if connection.sender.is_ready() {
+            return Some(connection);
+        }
+        // Its task may have something left to do, and does it now, or it waits for others.
+        tokio::task::yield_now().await;
+    }
+    None
 }
 
 fn older_than(since: Stopwatch, limit: Duration) -> bool {
@@ -276,8 +303,18 @@ impl Lease {
         self.connection.as_mut()
     }
 
-    /// The answer has been read to its end: the connection may carry another request.
+    /// Tells which upload goes out on it: until that has ended the connection is busy, whatever the answer.
+    pub(super) fn carries(&mut self, upload: UploadState) {
+        self.upload = Some(upload);
+    }
+
+    /// The answer has been read to its end: the connection may carry another request. It is closed instead where an app
+    /// answered before the upload had come: the rest may never come, and the connection's place stays taken until then.
     pub fn give_back(&mut self) {
+        if let Some(upload) = self.upload.take().filter(|upload| !upload.is_done()) {
+            upload.hold(self.permit.take());
+            return self.discard();
+        }
         let counted = self.permit.take().is_some();
         if let Some(connection) = self.connection.take().filter(|c| counted && !c.sender.is_closed()) {
             let idle = Idle { connection, since: Stopwatch::start() };

@@ -2,11 +2,12 @@
 //! the Path that the app set it with (R5). Nothing here ever goes upstream or renews a session by a look-up.
 
 use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+
 use hyper::body::Incoming;
 
 use super::answer;
 use super::body::Body;
+use super::collect::collect;
 use super::intake::Intake;
 use super::visit::Visit;
 use crate::pages::{self, AskEntry, HeldBack};
@@ -140,10 +141,13 @@ async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now:
     if !waits {
         return answer::redirect(&home);
     }
-    let Ok(collected) = Limited::new(body, MAX_BODY_BYTES).collect().await else {
-        return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", &[]);
+    let form = match collect(body, MAX_BODY_BYTES).await {
+        Ok(form) => form,
+        Err(fault) => {
+            return answer::problem(fault.status(), "No choice", &[("detail", Some(&fault.to_string()))]);
+        }
     };
-    let chosen = form_urlencoded::parse(&collected.to_bytes())
+    let chosen = form_urlencoded::parse(&form)
         .find(|(name, _)| name == pages::SESSION_FIELD)
         .and_then(|(_, value)| value.parse::<SessionId>().ok());
     let rivals = table.rivals_of(session, now);

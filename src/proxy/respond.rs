@@ -3,17 +3,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, COOKIE, SET_COOKIE, UPGRADE};
+use http::header::{CONTENT_LENGTH, COOKIE, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer;
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
+use super::collect::collect;
 use super::forward::{Answered, Unsent, UpstreamError, send};
-use super::handle::{Connection, Judged, Proxy, rewrite, visit_identity};
+use super::handle::{Connection, Judged, Proxy, rewrite, settle, visit_identity};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
 use super::pool::Lease;
 use super::set_cookies::sets_name;
@@ -29,6 +29,24 @@ use crate::session::profile::CookieRule;
 use crate::session::record::{Session, State};
 use crate::telemetry::AccessGuard;
 
+/// A body that is not forwarded.
+struct Refused {
+    status: StatusCode,
+    label: &'static str,
+    detail: String,
+}
+
+impl Refused {
+    fn sign_in(status: StatusCode, fault: impl ToString) -> Self {
+        Self { status, label: "bad_sign_in", detail: fault.to_string() }
+    }
+
+    fn too_large() -> Self {
+        let detail = "the body is larger than limits.body_bytes".to_owned();
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, label: "body_too_large", detail }
+    }
+}
+
 impl Proxy {
     /// Forwards the request for its session, if it has one.
     pub(super) async fn forward(
@@ -40,9 +58,9 @@ impl Proxy {
         let state = UploadState::default();
         let upload = match self.upload(&mut judged, body, &state).await {
             Ok(upload) => upload,
-            Err((status, detail)) => {
-                access.finish(status, "bad_sign_in");
-                return answer::problem(status, "Sign-in refused", &[("detail", Some(&detail))]);
+            Err(Refused { status, label, detail }) => {
+                access.finish(status, label);
+                return answer::problem(status, "Request refused", &[("detail", Some(&detail))]);
             }
         };
         if let Err(fault) = rewrite(&mut judged) {
@@ -54,6 +72,10 @@ impl Proxy {
             );
         }
         let Judged { mut parts, visit, intake, websocket, site, connection, .. } = *judged;
+        if upload.has_unknown_length() {
+            // Said aloud: of a GET the library would take it for granted that there is none (law 11).
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         access.session(|| visit_identity(&self.shared.table, &visit, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let browser = browser.map(|upgrade| (upgrade, connection));
@@ -177,8 +199,13 @@ impl Proxy {
         judged: &mut Judged,
         body: Incoming,
         state: &UploadState,
-    ) -> Result<Upload, (StatusCode, String)> {
+    ) -> Result<Upload, Refused> {
         use http_body::Body as _;
+        let limit = judged.site.body_bytes;
+        if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+            Box::pin(settle(body, judged.expects)).await;
+            return Err(Refused::too_large());
+        }
         let form = form_of(&judged.visit);
         let Some((index, field)) = form else {
             if body.is_end_stream() {
@@ -186,24 +213,26 @@ impl Proxy {
             }
             return Ok(Upload::Streamed {
                 incoming: body,
-                limit: judged.site.body_bytes,
+                limit,
                 state: state.clone(),
                 progress: self.hold_idle(judged),
+                site: Arc::clone(&judged.site),
             });
         };
-        let collected = Box::pin(Limited::new(body, MAX_SIGN_IN_BODY).collect()).await;
-        let bytes = collected
-            .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the sign-in form is too large".to_owned()))?
-            .to_bytes();
+        let limit = limit.map_or(MAX_SIGN_IN_BODY, |limit| {
+            MAX_SIGN_IN_BODY.min(usize::try_from(limit).unwrap_or(usize::MAX))
+        });
+        let bytes =
+            Box::pin(collect(body, limit)).await.map_err(|fault| Refused::sign_in(fault.status(), fault))?;
         let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
         let user = login_form::user_of(head, query, &bytes, &field);
-        let user = user.map_err(|fault| (fault.status(), fault.to_string()))?;
+        let user = user.map_err(|fault| Refused::sign_in(fault.status(), fault))?;
         let user = user.unwrap_or_default();
         crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
-            .map_err(|_| (StatusCode::BAD_REQUEST, "the user's name is too long".to_owned()))?;
+            .map_err(|_| Refused::sign_in(StatusCode::BAD_REQUEST, "the user's name is too long"))?;
         judged.visit.form_user = Some((index, user));
         // The body goes on with a length of its own, whatever framing it came in.
-        judged.parts.headers.remove(http::header::TRANSFER_ENCODING);
+        judged.parts.headers.remove(TRANSFER_ENCODING);
         judged.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         Ok(Upload::Full((!bytes.is_empty()).then_some(bytes)))
     }

@@ -21,6 +21,9 @@ const CLOSE_GOING_AWAY: u16 = 1001;
 /// How much of a direction is kept in memory.
 const BUFFER: usize = 16 * 1024;
 
+/// How long the browser may go on sending after it was told to close.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How long a frame in progress may take to pass before the connection is closed without a Close frame.
 const BOUNDARY_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -72,6 +75,8 @@ pub(super) async fn tunnel(
         };
         let to_app = masked_close_frame(to_app);
         tokio::join!(down.close_with(&to_browser), up.close_with(&to_app));
+        // What the browser still sends must not arrive at a closed socket: the reset could overtake the reason.
+        let _ = tokio::time::timeout(LAST_WORDS, up.drain()).await;
     }
     Passed { up: up.passed, down: down.passed }
 }
@@ -148,6 +153,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             self.writer.flush().await?;
         }
         Ok(())
+    }
+
+    /// Reads and drops what still comes.
+    async fn drain(&mut self) {
+        while self.reader.read(&mut self.buffer).await.is_ok_and(|count| count > 0) {}
     }
 
     /// Lets a frame in progress pass, sends `frame`, and closes. Without a boundary in time it closes all the same.

@@ -24,3 +24,4 @@ mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
 mod userinfo;
+mod wire;
