@@ -265,7 +265,8 @@ impl Proxy {
         };
         let heard = Heard { status: head.status, headers: &head.headers, cookies: &cookies, userinfo };
         let named = sources::name(visit, &heard, now);
-        let learned = learn::apply(table, visit, &cookies, named, &mut head.headers, self.shared.clock.now());
+        let learned =
+            learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
         sources::strip_identity(&visit.app, &mut head.headers);
         headers::prepare_response(&mut head.headers);
         Some(!matches!(learned, Learned::UserUnknown))
