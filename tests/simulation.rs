@@ -199,7 +199,7 @@ impl World {
             Enrolled::Over => panic!("a live session was called over"),
         };
         if !self.policy.on_limit.holds_back() {
-            self.end_beyond(live, keep);
+            self.end_beyond(&live, keep);
         }
         match replaces {
             Some(i) => self.sessions[i] = (session, naive),
@@ -301,7 +301,7 @@ impl World {
         let live = self.live_of(user, None);
         let max = self.policy.max_concurrent.map_or(usize::MAX, |max| max.get() as usize);
         if !self.policy.on_limit.holds_back() {
-            self.end_beyond(live, max);
+            self.end_beyond(&live, max);
         }
     }
 
@@ -319,7 +319,7 @@ impl World {
         live
     }
 
-    fn end_beyond(&mut self, live: Vec<usize>, keep: usize) {
+    fn end_beyond(&mut self, live: &[usize], keep: usize) {
         for i in &live[..live.len().saturating_sub(keep)] {
             self.sessions[*i].1.end(EndReason::MaxConcurrent, self.now);
         }

@@ -368,6 +368,7 @@ fn visit(
         host,
         referer: parts.headers.get(REFERER).cloned(),
         session: None,
+        stopped: None,
         after_end: intake.after_end,
         client_ip,
         user_agent: parts.headers.get(USER_AGENT).cloned(),

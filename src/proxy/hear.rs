@@ -59,7 +59,8 @@ impl Proxy {
         let heard =
             Heard { status: head.status, headers: &head.headers, cookies: &cookies, new_value, userinfo };
         let named = sources::name(visit, &heard, now);
-        let learned = learn::apply(table, visit, &cookies, named, &mut head.headers, self.shared.clock.now());
+        let learned =
+            learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
         sources::strip_identity(&visit.app, &mut head.headers);
         headers::prepare_response(&mut head.headers);
         match learned {

@@ -8,7 +8,7 @@ use super::set_cookies::{ResponseCookies, withhold};
 use super::visit::Visit;
 use crate::session::gate::{Place, Standing};
 use crate::session::identity::Identity;
-use crate::session::lesson::{Carried, Cookies, Lesson, Taught, learn};
+use crate::session::lesson::{Carried, Cookies, Lesson, Taught, gives_other_roles, learn};
 use crate::session::profile::CookieKind;
 use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
@@ -31,7 +31,12 @@ impl Named {
     }
 }
 
+/// How often a lesson is drawn anew because another answer was carried out first. Such answers come together in twos
+/// and threes; one that meets more is withheld, which signs nobody in or out.
+const MAX_LESSONS: usize = 3;
+
 /// What became of the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Learned {
     /// It goes to the browser.
     Passes,
@@ -53,7 +58,7 @@ pub(super) fn apply(
     table: &Table,
     visit: &Visit,
     cookies: &ResponseCookies,
-    named: Named,
+    named: &Named,
     headers: &mut HeaderMap,
     now: Moment,
 ) -> Learned {
@@ -61,6 +66,26 @@ pub(super) fn apply(
     if named.is_silent() && cookies.configured.is_empty() && visit.adopting.is_empty() {
         return Learned::Passes;
     }
+    let learned = (0..MAX_LESSONS).find_map(|_| lesson(table, visit, cookies, named, now));
+    if learned == Some(Learned::Passes) {
+        return Learned::Passes;
+    }
+    if !cookies.configured.is_empty() {
+        withhold(&visit.app, headers);
+        visit.app.metrics.withheld();
+    }
+    learned.unwrap_or(Learned::Withheld)
+}
+
+/// Draws one lesson and carries it out. `None` when the session did not stand any more where the lesson was drawn:
+/// another answer was first, and the lesson is another one now.
+fn lesson(
+    table: &Table,
+    visit: &Visit,
+    cookies: &ResponseCookies,
+    named: &Named,
+    now: Moment,
+) -> Option<Learned> {
     let tokens = tokens_of(table, visit, cookies);
     let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
     if named.failed
@@ -71,9 +96,7 @@ pub(super) fn apply(
         if let Some((session, _)) = standpoint.session.as_ref().filter(|_| change == Cookies::Untouched) {
             table.end(session, EndReason::Revoked, Some("require_user".into()), now);
         }
-        withhold(&visit.app, headers);
-        visit.app.metrics.withheld();
-        return Learned::UserUnknown;
+        return Some(Learned::UserUnknown);
     }
     let taught = Taught {
         carried: standpoint.carried(),
@@ -85,17 +108,19 @@ pub(super) fn apply(
         after_end: visit.after_end,
     };
     let lesson = learn(&taught);
-    let passes = carry_out(table, visit, &standpoint, lesson, tokens, named.identity, now)
-        && lesson != Lesson::Withhold;
-    if passes {
-        forget_deleted(table, visit, &standpoint, cookies, lesson, now);
-        return Learned::Passes;
+    if lesson == Lesson::Withhold {
+        return Some(Learned::Withheld);
     }
-    if !cookies.configured.is_empty() {
-        withhold(&visit.app, headers);
-        visit.app.metrics.withheld();
+    if !carry_out(table, visit, &standpoint, lesson, tokens, named.identity.clone(), now) {
+        return None;
     }
-    Learned::Withheld
+    forget_deleted(table, visit, &standpoint, cookies, lesson, now);
+    if let (true, Some((session, _)), Some(named)) =
+        (gives_other_roles(&taught), &standpoint.session, &named.identity)
+    {
+        table.change_roles(session, named, now);
+    }
+    Some(Learned::Passes)
 }
 
 /// The response's tokens; where it sets none, those that are being adopted (R14).
@@ -213,7 +238,11 @@ fn carry_out(
             true
         }
         (Lesson::SignIn, _, Some(identity)) => {
-            enrolled(&table.sign_in(&newcomer(visit, tokens), identity, now))
+            let enrolled = enrolled(&table.sign_in(&newcomer(visit, tokens), identity, now));
+            if enrolled {
+                end_stopped(table, visit, now);
+            }
+            enrolled
         }
         (Lesson::Identify, Some((session, _)), Some(identity)) => {
             enrolled(&table.identify(session, &tokens, identity, now))
@@ -247,6 +276,14 @@ fn carry_out(
             | Lesson::LogoutAndStart,
             ..,
         ) => false,
+    }
+}
+
+/// A browser that signs in again while it is held back has one session held back, not one for each try (R13). One
+/// that has ended stays as it is.
+fn end_stopped(table: &Table, visit: &Visit, now: Moment) {
+    if let Some(stopped) = &visit.stopped {
+        table.end(stopped, EndReason::Superseded, None, now);
     }
 }
 

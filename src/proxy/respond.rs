@@ -37,7 +37,7 @@ struct Refused {
 }
 
 impl Refused {
-    fn sign_in(status: StatusCode, fault: impl ToString) -> Self {
+    fn sign_in(status: StatusCode, fault: &impl ToString) -> Self {
         Self { status, label: "bad_sign_in", detail: fault.to_string() }
     }
 
@@ -223,13 +223,13 @@ impl Proxy {
             MAX_SIGN_IN_BODY.min(usize::try_from(limit).unwrap_or(usize::MAX))
         });
         let bytes =
-            Box::pin(collect(body, limit)).await.map_err(|fault| Refused::sign_in(fault.status(), fault))?;
+            Box::pin(collect(body, limit)).await.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
         let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
         let user = login_form::user_of(head, query, &bytes, &field);
-        let user = user.map_err(|fault| Refused::sign_in(fault.status(), fault))?;
+        let user = user.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
         let user = user.unwrap_or_default();
         crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
-            .map_err(|_| Refused::sign_in(StatusCode::BAD_REQUEST, "the user's name is too long"))?;
+            .map_err(|_| Refused::sign_in(StatusCode::BAD_REQUEST, &"the user's name is too long"))?;
         judged.visit.form_user = Some((index, user));
         // The body goes on with a length of its own, whatever framing it came in.
         judged.parts.headers.remove(TRANSFER_ENCODING);

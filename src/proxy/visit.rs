@@ -40,6 +40,8 @@ pub(super) struct Visit {
     pub referer: Option<http::HeaderValue>,
     /// The live session whose token travels upstream, and that token.
     pub session: Option<(SessionRef, TokenKey)>,
+    /// The session that was presented though its token does not travel on: it is held back, or over.
+    pub stopped: Option<SessionRef>,
     /// A dead token of somebody's ended session was presented.
     pub after_end: bool,
     /// The client's address, as far as it can be trusted.
@@ -74,6 +76,7 @@ impl Visit {
     pub(super) fn carry(&mut self, intake: &Intake) {
         let forwards = matches!(intake.action, Action::Forward { .. });
         self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
+        self.stopped = if forwards { None } else { intake.session.clone() };
         self.after_end = intake.after_end;
         self.adopting.clone_from(&intake.adopting);
     }

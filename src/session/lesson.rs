@@ -106,17 +106,21 @@ fn without_session(taught: &Taught<'_>, cookies: Cookies) -> Lesson {
     }
     match taught.identity {
         None => Lesson::Start,
-        // The app signs the browser back in by itself (remember-me): that is no sign-in (R6, FIELD F6).
-        Some(_) if taught.after_end && taught.sign_in_known && taught.place != Place::SignIn => {
-            Lesson::Withhold
-        }
+        Some(_) if is_back_by_itself(taught) => Lesson::Withhold,
         Some(_) => Lesson::SignIn,
     }
+}
+
+/// The app signs the browser back in by itself (remember-me): that is no sign-in (R6, FIELD F6).
+fn is_back_by_itself(taught: &Taught<'_>) -> bool {
+    taught.after_end && taught.sign_in_known && taught.place != Place::SignIn
 }
 
 fn on_anonymous(taught: &Taught<'_>, current: bool, cookies: Cookies) -> Lesson {
     match (taught.identity, cookies) {
         (_, Cookies::Recycled | Cookies::Dead) => Lesson::Withhold,
+        (Some(_), Cookies::Fresh) if is_back_by_itself(taught) => Lesson::Withhold,
+        (Some(_), Cookies::Untouched) if is_back_by_itself(taught) => Lesson::Nothing,
         (Some(_), Cookies::Untouched | Cookies::Fresh) => Lesson::Identify,
         (_, Cookies::Deleted) if current => Lesson::Logout,
         (_, Cookies::Deleted) => Lesson::Withhold,
@@ -146,6 +150,17 @@ fn on_signed_in(taught: &Taught<'_>, known: &Identity, current: bool, cookies: C
             Lesson::LogoutAndStart
         }
         None => rotate_if(fresh),
+    }
+}
+
+/// Whether a response gives the user of the carried session other roles: only the source that named the user may (R8).
+#[must_use]
+pub fn gives_other_roles(taught: &Taught<'_>) -> bool {
+    match (taught.carried, taught.identity) {
+        (Carried::SignedIn { identity: known, .. }, Some(named)) => {
+            named.source == known.source && is_same_user(named, known) && named.roles != known.roles
+        }
+        _ => false,
     }
 }
 
@@ -268,5 +283,30 @@ mod tests {
         let (ann, bob) = (who("ann", 0), who("bob", 1));
         let carried = Carried::SignedIn { identity: &ann, current: true };
         assert_eq!(learn(&taught(carried, Cookies::Untouched, Some(&bob))), Lesson::Nothing);
+    }
+
+    #[test]
+    fn after_an_end_an_anonymous_session_is_no_way_round_the_sign_in() {
+        let ann = who("ann", 0);
+        let anonymous = Carried::Anonymous { current: true };
+        for (cookies, lesson) in [(Cookies::Fresh, Lesson::Withhold), (Cookies::Untouched, Lesson::Nothing)] {
+            let back = Taught { after_end: true, ..taught(anonymous, cookies, Some(&ann)) };
+            assert_eq!(learn(&back), lesson);
+            assert_eq!(learn(&Taught { place: Place::SignIn, ..back }), Lesson::Identify);
+            assert_eq!(learn(&Taught { sign_in_known: false, ..back }), Lesson::Identify);
+        }
+    }
+
+    #[test]
+    fn only_the_source_that_named_the_user_gives_other_roles() {
+        let ann = who("ann", 1);
+        let carried = Carried::SignedIn { identity: &ann, current: true };
+        for (user, source, gives) in
+            [("ann", 1, true), ("ann", 0, false), ("ann", 2, false), ("bob", 1, false)]
+        {
+            let named = Identity { roles: vec!["staff".into()], ..who(user, source) };
+            assert_eq!(gives_other_roles(&taught(carried, Cookies::Untouched, Some(&named))), gives);
+        }
+        assert!(!gives_other_roles(&taught(carried, Cookies::Untouched, Some(&ann))));
     }
 }

@@ -179,8 +179,10 @@ impl Table {
     /// A source gave the session's user other roles: they hold from now on (R1). Returns whether they were other ones.
     pub fn change_roles(&self, session: &SessionRef, named: &Identity, now: Moment) -> bool {
         let (changed, settled) = self.with(&session.0, now, |s| {
-            let known = s.identity.clone().filter(|known| s.is_live(now) && known.roles != named.roles);
-            let Some(known) = known else { return (None, Settled::AsBefore) };
+            let is_news = |known: &Arc<Identity>| known.user == named.user && known.roles != named.roles;
+            let Some(known) = s.identity.clone().filter(|known| s.is_live(now) && is_news(known)) else {
+                return (None, Settled::AsBefore);
+            };
             let identity = Identity { roles: named.roles.clone(), ..Identity::clone(&known) };
             let policy = self.bound.load().policy(s.app, Some(&identity));
             let key = UserKey::of(s.app, &identity);
@@ -189,7 +191,7 @@ impl Table {
         let Some(key) = changed else { return false };
         self.after_settling(&session.0, settled, now);
         self.file(&session.0, now);
-        self.reckon(key, now);
+        self.reckon(&key, now);
         true
     }
 
@@ -228,7 +230,7 @@ impl Table {
         let identity = Arc::new(identity);
         let mut aftermath = Aftermath::new();
         let mut fell_out = FellOut::default();
-        let enrolled = self.in_section(key, |cells| {
+        let enrolled = self.in_section(&key, |cells| {
             // ORDER: the book is read in the section, so that a change of it either is seen here or finds the newcomer.
             let bound = self.bound.load_full();
             let policy = bound.policy(app, Some(&identity));
@@ -266,7 +268,7 @@ impl Table {
 
     /// Holds one user to the limit without a newcomer: after a change of policy or of roles. The limit is that of the
     /// policy of the latest sign-in, as it was when that session came (R13).
-    pub(super) fn reckon(&self, key: UserKey, now: Moment) {
+    pub(super) fn reckon(&self, key: &UserKey, now: Moment) {
         let mut aftermath = Aftermath::new();
         self.in_section(key, |cells| {
             let bound = self.bound.load_full();
@@ -279,9 +281,9 @@ impl Table {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends with the closure")]
-    fn in_section<R>(&self, key: UserKey, f: impl FnOnce(&mut Vec<Arc<Cell>>) -> R) -> R {
+    fn in_section<R>(&self, key: &UserKey, f: impl FnOnce(&mut Vec<Arc<Cell>>) -> R) -> R {
         let result = f(self.by_user.entry(key.clone()).or_default().value_mut());
-        self.by_user.remove_if(&key, |_, cells| cells.is_empty());
+        self.by_user.remove_if(key, |_, cells| cells.is_empty());
         result
     }
 

@@ -41,6 +41,8 @@ pub struct Table {
     pub(super) by_id: DashMap<SessionId, Arc<Cell>>,
     pub(super) by_user: DashMap<UserKey, Vec<Arc<Cell>>>,
     pub(super) bound: ArcSwap<Bound>,
+    /// Held while the book is replaced, so that no two books get one number.
+    changing: Mutex<()>,
     pub(super) anonymous: Mutex<AnonymousClass>,
     pub(super) wheel: Mutex<Wheel>,
     pub(super) remembered: Mutex<Remembered>,
@@ -79,6 +81,7 @@ impl Table {
             by_id: DashMap::with_shard_amount(SHARDS),
             by_user: DashMap::with_shard_amount(SHARDS),
             bound: ArcSwap::from_pointee(bound),
+            changing: Mutex::default(),
             anonymous: Mutex::default(),
             wheel: Mutex::default(),
             remembered: Mutex::default(),
@@ -95,13 +98,17 @@ impl Table {
     /// user is held to the new limit: what is beyond it ends as if by a sign-in, except where the policy holds back
     /// who comes (`refuse`, `ask`), which ends nobody who is in.
     pub fn set_book(&self, book: Book, now: Moment) {
-        self.bound.rcu(|old| bind(book.clone(), &old.apps, old.epoch.wrapping_add(1)));
+        {
+            let _one_at_a_time = self.changing.lock();
+            let old = self.bound.load_full();
+            self.bound.store(Arc::new(bind(book, &old.apps, old.epoch.wrapping_add(1))));
+        }
         for cell in self.cells() {
             self.with(&cell, now, |_| ());
             self.file(&cell, now);
         }
         for user in self.users_indexed(|_| true) {
-            self.reckon(user, now);
+            self.reckon(&user, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::setup::{BY_HEADER, World, post_login, sign_in, who};
 use crate::support::app::{Profile, Switches};
 use crate::support::browser::{Ask, Browser};
+use tenure::store::StateFilter;
 
 fn policy(max: u32, on_limit: &str) -> String {
     format!("[policy]\nmax_concurrent = {max}\non_limit = \"{on_limit}\"\n")
@@ -89,6 +90,20 @@ async fn a_session_that_is_held_back_is_dropped_after_two_minutes() {
     let page = second.navigate("/page").await;
     assert_eq!(page.status, 401, "{}", page.text());
     assert_eq!(page.header("tenure-session"), Some("ended; reason=max_concurrent"));
+}
+
+#[tokio::test]
+async fn a_browser_that_tries_again_and_again_has_one_session_held_back() {
+    let world = world(1, "refuse").await;
+    let first = world.signed_in("ann").await;
+    let browser = held_back(&world).await;
+    for _ in 0..3 {
+        assert_eq!(post_login(&browser, "ann").await.status, 403);
+    }
+    assert_eq!(world.sessions(StateFilter::Pending).len(), 1);
+    assert_eq!(world.ends_of("ann"), ["superseded"; 3]);
+    first.navigate("/logout").await;
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, config_text};
 use crate::support::app::Profile;
-use crate::support::wait::{PATIENCE, eventually, soon};
+use crate::support::wait::soon;
 
 /// One upstream connection for the whole gateway.
 fn narrow(upstream: &str) -> String {

@@ -6,21 +6,20 @@
     reason = "a test's helpers may fail as loudly as the test"
 )]
 
+mod changes;
+mod keys;
+#[path = "../store_support/mod.rs"]
 mod store_support;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use store_support::{AT, Recorder, book, identity, key, newcomer, secs, table, token};
-use tenure::session::cookie::Attributes;
 use tenure::session::gate::Standing;
-use tenure::session::layers::{Layer, Limit};
-use tenure::session::profile::CookieKind;
-use tenure::session::record::{CookieShape, Mode, NewToken};
 use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span};
-use tenure::store::{Enrolled, EventKind, Filter, Newcomer, SessionRef, StateFilter, Table};
+use tenure::store::{Book, Enrolled, EventKind, Filter, SessionRef, StateFilter, Table};
 
-fn active(enrolled: Enrolled) -> SessionRef {
+pub(crate) fn active(enrolled: Enrolled) -> SessionRef {
     match enrolled {
         Enrolled::Active(session) => session,
         Enrolled::Pending(_) => panic!("held back"),
@@ -28,15 +27,15 @@ fn active(enrolled: Enrolled) -> SessionRef {
     }
 }
 
-fn sign_in(table: &Table, user: &str, n: u64, now: Moment) -> SessionRef {
+pub(crate) fn sign_in(table: &Table, user: &str, n: u64, now: Moment) -> SessionRef {
     active(table.sign_in(&newcomer(&[n]), identity(user), now))
 }
 
-fn is_live(table: &Table, n: u64, now: Moment) -> bool {
+pub(crate) fn is_live(table: &Table, n: u64, now: Moment) -> bool {
     matches!(table.look_up(key(n), now).0, Standing::Live { .. })
 }
 
-fn limit(max: u32, on_limit: OnLimit) -> Policy {
+pub(crate) fn limit(max: u32, on_limit: OnLimit) -> Policy {
     Policy { max_concurrent: NonZeroU32::new(max), on_limit, ..Policy::default() }
 }
 
@@ -176,48 +175,6 @@ fn a_held_back_session_ends_after_two_minutes() {
 }
 
 #[test]
-fn a_tighter_policy_ends_at_once_what_it_must_and_a_looser_one_revives_nothing() {
-    let table = table(Policy { idle_timeout: Some(secs(60)), ..Policy::default() });
-    sign_in(&table, "ann", 1, AT);
-    sign_in(&table, "bob", 2, AT.plus(secs(50)));
-    let now = AT.plus(secs(70));
-    // Ann's session is over under the old deadline, though nobody looked; a longer time-out does not save it (R1).
-    table.set_book(book(Policy { idle_timeout: Some(secs(3600)), ..Policy::default() }), now);
-    assert!(!is_live(&table, 1, now) && is_live(&table, 2, now));
-    table.set_book(book(Policy { idle_timeout: Some(secs(5)), ..Policy::default() }), now);
-    assert!(!is_live(&table, 2, now));
-}
-
-#[test]
-fn a_policy_of_one_user_holds_for_that_user() {
-    let mut book = book(Policy::default());
-    let layer = Layer { idle_timeout: Some(Limit::At(secs(5))), ..Layer::default() };
-    book.layers.users.insert(("default".into(), "ann".into()), layer);
-    let table = Table::new(book, Arc::new(Recorder::default()));
-    sign_in(&table, "ann", 1, AT);
-    sign_in(&table, "bob", 2, AT);
-    assert_eq!([1, 2].map(|n| is_live(&table, n, AT.plus(secs(6)))), [false, true]);
-}
-
-#[test]
-fn observing_ends_nobody_by_time_or_limit_and_counts_once() {
-    let mut observed = book(Policy { idle_timeout: Some(secs(10)), ..limit(1, OnLimit::EndOldest) });
-    observed.apps[0].mode = Mode::Observe;
-    let recorder = Arc::new(Recorder::default());
-    let table = Table::new(observed, recorder.clone());
-    let first = sign_in(&table, "ann", 1, AT);
-    sign_in(&table, "ann", 2, AT);
-    let later = AT.plus(secs(20));
-    for _ in 0..3 {
-        assert!(is_live(&table, 1, later) && is_live(&table, 2, later));
-    }
-    let would = |reason| recorder.kinds().iter().filter(|k| **k == EventKind::WouldEnd(reason)).count();
-    assert_eq!((would(EndReason::MaxConcurrent), would(EndReason::IdleTimeout)), (1, 2));
-    table.end(&first, EndReason::Revoked, None, later);
-    assert!(!is_live(&table, 1, later), "revocation acts as ever");
-}
-
-#[test]
 fn signing_in_keeps_the_id_and_the_age_and_drops_the_old_value() {
     let table = table(Policy::default());
     let session = table.start(&newcomer(&[1]), AT);
@@ -267,8 +224,16 @@ fn a_recycled_value_begins_its_next_generation() {
     assert!(is_live(&table, 1, AT));
     assert!(recorder.kinds().contains(&EventKind::Recycled));
     // The old session's later end of memory does not take the value from the new one.
-    table.sweep(AT.plus(secs(31 * 24 * 3600)));
-    assert!(table.by_id(table_id(&table, &first)).is_none(), "forgotten after ended_kept");
+    let forgotten = AT.plus(secs(31 * 24 * 3600));
+    table.set_book(endless(), AT);
+    table.sweep(forgotten);
+    assert!(table.by_id(first.id()).is_none(), "forgotten after ended_kept");
+    assert!(is_live(&table, 1, forgotten));
+}
+
+/// A book under which nothing ends by itself.
+fn endless() -> Book {
+    book(Policy { idle_timeout: None, ..Policy::default() })
 }
 
 fn table_id(table: &Table, session: &SessionRef) -> SessionId {
@@ -345,172 +310,4 @@ fn users_are_listed_with_their_live_sessions() {
     );
     let (rest, end) = table.users(None, None, next.as_ref(), 2, AT);
     assert_eq!((rest.len(), rest[0].user.as_str(), end), (1, "cid", None));
-}
-
-/// A cookie that signs browsers in again.
-fn companion(n: u64) -> NewToken {
-    let shape = CookieShape { name: "remember".into(), attributes: Attributes::default() };
-    NewToken { key: key(n), kind: CookieKind::Companion, shape: Arc::new(shape) }
-}
-
-fn with_companion(n: u64, companion_value: u64) -> Newcomer {
-    let mut newcomer = newcomer(&[n]);
-    newcomer.tokens.push(companion(companion_value));
-    newcomer
-}
-
-#[test]
-fn what_is_evicted_or_over_leaves_the_sweeper_too() {
-    let mut small = book(Policy::default());
-    small.anonymous_sessions = 10;
-    let table = Table::new(small.clone(), Arc::new(Recorder::default()));
-    for n in 0..100 {
-        table.start(&newcomer(&[n]), AT);
-    }
-    assert_eq!((table.filed(), table.counts().ended), (10, 0));
-    for idle in [60, 3600, 120] {
-        small.layers.base.idle_timeout = Some(secs(idle));
-        table.set_book(small.clone(), AT);
-        assert_eq!(table.filed(), 10, "a reload files nothing twice");
-    }
-    let session = sign_in(&table, "ann", 1000, AT);
-    assert_eq!(table.filed(), 11);
-    table.end(&session, EndReason::Revoked, None, AT);
-    assert_eq!(table.filed(), 10);
-    table.sweep(AT.plus(secs(1000)));
-    assert_eq!((table.filed(), table.counts().ended), (0, 11));
-}
-
-#[test]
-fn somebody_who_signs_in_while_being_evicted_is_either_in_or_out() {
-    for round in 0..200 {
-        let mut small = book(Policy::default());
-        small.anonymous_sessions = 1;
-        let table = Table::new(small, Arc::new(Recorder::default()));
-        let session = table.start(&newcomer(&[1]), AT);
-        let enrolled = std::thread::scope(|scope| {
-            let evicting = scope.spawn(|| table.start(&newcomer(&[2]), AT));
-            let enrolled = table.identify(&session, &[token(3)], identity("ann"), AT);
-            evicting.join().unwrap();
-            enrolled
-        });
-        let found = table.by_id(session.id()).is_some();
-        assert_eq!(matches!(enrolled, Enrolled::Active(_)), found, "round {round}");
-        assert_eq!((is_live(&table, 3, AT), found), (found, found));
-        let filter = Filter { user: Some(vec!["ann".into()]), ..Filter::default() };
-        assert_eq!(table.revoke(&filter, &[], true, &"ops".into(), AT).matched, usize::from(found));
-    }
-}
-
-#[test]
-fn nothing_happens_on_an_evicted_session() {
-    let mut small = book(Policy::default());
-    small.anonymous_sessions = 1;
-    let table = Table::new(small, Arc::new(Recorder::default()));
-    let session = table.start(&newcomer(&[1]), AT);
-    table.start(&newcomer(&[2]), AT);
-    assert!(matches!(table.identify(&session, &[token(3)], identity("ann"), AT), Enrolled::Over));
-    assert!(!table.rotate(&session, &[token(4)], key(1), AT) && !table.touch(&session, AT));
-    assert!(!table.is_live(&session, key(1), AT));
-    assert_eq!([1, 3, 4].map(|n| table.look_up(key(n), AT).0), [Standing::Unseen; 3]);
-}
-
-#[test]
-fn nobody_succeeds_a_session_that_is_over() {
-    let table = table(Policy::default());
-    let ann = sign_in(&table, "ann", 1, AT);
-    table.end(&ann, EndReason::Revoked, None, AT);
-    let succeeded =
-        table.succeed(&ann, EndReason::AccountSwitched, newcomer(&[2]), identity("bob"), AT.plus(secs(1)));
-    assert!(matches!(succeeded, Enrolled::Over));
-    assert!(matches!(table.look_up(key(1), AT).0, Standing::Ended { reason: EndReason::Revoked, .. }));
-    assert_eq!(table.look_up(key(2), AT).0, Standing::Unseen);
-}
-
-#[test]
-fn a_companion_of_two_browsers_dies_with_the_first_of_their_sessions() {
-    for (revoked, other) in [(0, 1), (1, 0)] {
-        let table = table(Policy::default());
-        let sessions = [1, 2].map(|n| active(table.sign_in(&with_companion(n, 50), identity("ann"), AT)));
-        let Standing::Live { session, .. } = table.look_up(key(50), AT).0 else { panic!("dead") };
-        assert_eq!(session, sessions[0].id(), "it stays with the first");
-        table.end(&sessions[revoked], EndReason::Revoked, None, AT);
-        let standing = table.look_up(key(50), AT).0;
-        assert!(matches!(standing, Standing::Ended { reason: EndReason::Revoked, .. }), "{standing:?}");
-        assert!(is_live(&table, [1, 2][other], AT), "the other browser has its own cookie");
-        // Neither the app's answer to the other browser nor a sign-in there brings it back.
-        assert!(table.rotate(&sessions[other], &[companion(50)], key([1, 2][other]), AT));
-        assert!(!is_live(&table, 50, AT));
-        let reason = EndReason::Superseded;
-        active(table.succeed(&sessions[other], reason, newcomer(&[3]), identity("ann"), AT));
-        assert!(!is_live(&table, 50, AT) && is_live(&table, 3, AT));
-    }
-}
-
-#[test]
-fn a_companion_follows_its_session_to_the_next_sign_in() {
-    let table = table(Policy::default());
-    let first = active(table.sign_in(&with_companion(1, 50), identity("ann"), AT));
-    active(table.succeed(&first, EndReason::Superseded, newcomer(&[2]), identity("ann"), AT));
-    assert_eq!([1, 2, 50].map(|n| is_live(&table, n, AT)), [false, true, true]);
-}
-
-#[test]
-fn a_live_session_cookie_is_taken_over_by_nobody() {
-    let table = table(Policy::default());
-    let ann = sign_in(&table, "ann", 1, AT);
-    let bob = sign_in(&table, "bob", 2, AT);
-    assert!(table.rotate(&bob, &[token(1)], key(2), AT));
-    assert_eq!(table.start(&newcomer(&[1]), AT).id(), ann.id());
-    assert!(matches!(table.sign_in(&newcomer(&[1]), identity("bob"), AT), Enrolled::Over));
-    let Standing::Live { session, .. } = table.look_up(key(1), AT).0 else { panic!("dead") };
-    assert_eq!((session, is_live(&table, 2, AT)), (ann.id(), true));
-}
-
-#[test]
-fn two_answers_identify_one_session_once() {
-    let recorder = Arc::new(Recorder::default());
-    let table = Table::new(book(Policy::default()), recorder.clone());
-    let session = table.start(&newcomer(&[1]), AT);
-    active(table.identify(&session, &[token(2)], identity("ann"), AT));
-    assert!(matches!(table.identify(&session, &[token(3)], identity("bob"), AT), Enrolled::Over));
-    assert_eq!(recorder.kinds().iter().filter(|kind| **kind == EventKind::SignedIn).count(), 1);
-    let bobs = Filter { user: Some(vec!["bob".into()]), ..Filter::default() };
-    assert_eq!(table.revoke(&bobs, &[], true, &"ops".into(), AT).matched, 0);
-    assert_eq!(table.look_up(key(3), AT).0, Standing::Unseen);
-}
-
-#[test]
-fn an_anonymous_answer_after_a_sign_in_changes_nothing_in_it() {
-    let table = table(Policy::default());
-    let session = table.start(&newcomer(&[1]), AT);
-    active(table.identify(&session, &[token(2)], identity("ann"), AT));
-    assert!(
-        !table.rotate(&session, &[token(3)], key(1), AT),
-        "its request carried what the sign-in replaced"
-    );
-    assert!(is_live(&table, 2, AT));
-    assert_eq!(table.look_up(key(3), AT).0, Standing::Unseen);
-}
-
-#[test]
-fn a_value_that_a_sign_in_replaced_does_not_go_on() {
-    let table = table(Policy::default());
-    let session = table.start(&newcomer(&[1]), AT);
-    assert!(table.note_request(&session, key(1), true, AT));
-    active(table.identify(&session, &[token(2)], identity("ann"), AT));
-    assert!(!table.is_live(&session, key(1), AT) && !table.note_request(&session, key(1), true, AT));
-    assert!(table.is_live(&session, key(2), AT));
-    table.rotate(&session, &[token(3)], key(2), AT);
-    assert!(table.is_live(&session, key(2), AT), "an alias within its grace goes on");
-    assert!(!table.is_live(&session, key(2), AT.plus(secs(10))));
-}
-
-#[test]
-fn a_companion_that_the_app_deletes_is_forgotten() {
-    let table = table(Policy::default());
-    let session = active(table.sign_in(&with_companion(1, 50), identity("ann"), AT));
-    table.forget_cookie(&session, "remember", AT);
-    assert_eq!(table.look_up(key(50), AT).0, Standing::Unseen);
-    assert!(is_live(&table, 1, AT));
 }
