@@ -9,6 +9,7 @@ pub(super) fn book(config: &Config) -> Book {
     let apps = config.apps.iter().map(|app| AppRules {
         name: app.name.clone(),
         mode: if app.enforce { Mode::Enforce } else { Mode::Observe },
+        case: app.user_case,
     });
     let roles = config
         .roles

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::session::identity::Identity;
+use crate::session::identity::{Identity, UserCase};
 use crate::session::layers::{Layers, Subject};
 use crate::session::record::{AppId, Mode, Terms};
 use crate::session::{Policy, Span};
@@ -15,6 +15,8 @@ pub struct AppRules {
     pub name: String,
     /// Whether time-outs and limits act.
     pub mode: Mode,
+    /// How its users' names are compared.
+    pub case: UserCase,
 }
 
 /// What the table needs to know of one role.
@@ -54,6 +56,12 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn mode(&self, app: AppId) -> Mode {
         self.apps.get(usize::from(app.0)).map_or(Mode::Enforce, |(_, mode)| *mode)
+    }
+
+    pub(super) fn case(&self, app: AppId) -> UserCase {
+        let name = self.name(app);
+        let rules = self.book.apps.iter().find(|rules| *rules.name == *name);
+        rules.map_or(UserCase::Fold, |rules| rules.case)
     }
 
     pub(super) fn name(&self, app: AppId) -> Arc<str> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::cell::{Cell, SessionRef};
 use super::table::{Table, UserKey};
-use crate::session::identity::Identity;
+use crate::session::identity::{Identity, UserCase};
 use crate::session::record::{End, Session, State};
 use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
 
@@ -19,9 +19,9 @@ use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
 pub struct Filter {
     /// The app's name.
     pub app: Option<String>,
-    /// The tenant, in one of these spellings.
+    /// The tenant: folded, and as it is written where that differs; each app's own case says which is meant.
     pub tenant: Option<Vec<String>>,
-    /// The user, in one of these spellings.
+    /// The user, in the same way.
     pub user: Option<Vec<String>>,
     /// Cuts everything to this tenant, whatever else is asked.
     pub only_tenant: Option<String>,
@@ -274,10 +274,15 @@ impl Table {
         let bound = self.bound.load();
         self.with(cell, now, |s| {
             let identity = s.identity.as_deref();
+            // `Ann` and `ann` are two people to an app that keeps the case.
+            let meant = |spellings: &[String], name: &str| match bound.case(s.app) {
+                UserCase::Fold => spellings.first().is_some_and(|spelling| spelling == name),
+                UserCase::Exact => spellings.last().is_some_and(|spelling| spelling == name),
+            };
             let fits = filter.app.as_deref().is_none_or(|app| *bound.name(s.app) == *app)
                 && filter.only_tenant.as_deref().is_none_or(|t| identity.is_some_and(|i| i.tenant == t))
-                && filter.tenant.as_ref().is_none_or(|t| identity.is_some_and(|i| t.contains(&i.tenant)))
-                && filter.user.as_ref().is_none_or(|u| identity.is_some_and(|i| u.contains(&i.user)))
+                && filter.tenant.as_ref().is_none_or(|t| identity.is_some_and(|i| meant(t, &i.tenant)))
+                && filter.user.as_ref().is_none_or(|u| identity.is_some_and(|i| meant(u, &i.user)))
                 && filter.ip.is_none_or(|ip| s.visitor.ip == ip)
                 && filter.state.is_none_or(|state| state_of(s) == state)
                 && filter.reason.is_none_or(|reason| s.ended().is_some_and(|end| end.reason == reason));

@@ -41,9 +41,18 @@ impl World {
 
     /// With further lines at the end of the file.
     pub(crate) async fn with(tokens: &[(&str, &[&str])], rest: &str) -> Self {
+        Self::begin(|upstream| config_text(upstream, tokens, rest)).await
+    }
+
+    /// With the usual file, changed.
+    pub(crate) async fn from_text(change: impl FnOnce(String) -> String) -> Self {
+        Self::begin(|upstream| change(config_text(upstream, &[], ""))).await
+    }
+
+    async fn begin(text: impl FnOnce(&str) -> String) -> Self {
         let app = App::with(|s| s.identity_headers = true).await;
         let clock = Clock::manual(START);
-        let text = config_text(&app.url(), tokens, rest);
+        let text = text(&app.url());
         let config = check_text("test.toml", &text, Path::new("."))
             .unwrap_or_else(|faults| panic!("{faults}\n{text}"));
         let gateway = Gateway::start(config, clock.clone()).expect("the gateway starts");

@@ -182,3 +182,14 @@ async fn no_answer_and_no_log_line_holds_a_token() {
     secrets.push(OPS.into());
     crate::support::search::TokenSearch::new(secrets).assert_none(texts.iter().map(|text| ("a text", text)));
 }
+
+#[tokio::test]
+async fn in_an_app_that_keeps_the_case_only_the_one_who_is_named_is_ended() {
+    let world = World::from_text(|text| text.replace("logout =", "user_case = \"exact\"\nlogout =")).await;
+    for user in ["Ann", "ann"] {
+        world.signed_in(user).await;
+    }
+    assert_eq!(world.users_of(OPS, "/v1/sessions?user=Ann").await, ["Ann"]);
+    assert_eq!(world.delete(OPS, "/v1/users/Ann/sessions").await.json(), revoked(1, 1));
+    assert_eq!(world.users_of(OPS, "/v1/sessions?state=active").await, ["ann"]);
+}

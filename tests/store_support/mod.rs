@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tenure::session::cookie::Attributes;
-use tenure::session::identity::Identity;
+use tenure::session::identity::{Identity, UserCase};
 use tenure::session::layers::Layers;
 use tenure::session::profile::CookieKind;
 use tenure::session::record::{AppId, CookieShape, Mode, NewToken, Visitor};
@@ -48,7 +48,7 @@ impl Recorder {
 pub fn book(base: Policy) -> Book {
     Book {
         layers: Layers { base, ..Layers::default() },
-        apps: vec![AppRules { name: "app".into(), mode: Mode::Enforce }],
+        apps: vec![AppRules { name: "app".into(), mode: Mode::Enforce, case: UserCase::Fold }],
         roles: BTreeMap::new(),
         rotation_grace: secs(10),
         anonymous_sessions: 1000,
