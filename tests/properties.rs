@@ -7,6 +7,7 @@
 )]
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,13 +16,18 @@ use tenure::session::cookie::{Attributes, RequestCookies, deletion, read_set_coo
 use tenure::session::gate::{
     Action, Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh,
 };
-use tenure::session::identity::{UserCase, normal_name};
+use tenure::session::identity::{Identity, UserCase, normal_name};
 use tenure::session::layers::{Limit, Range};
 use tenure::session::path::{normalise, strip_query};
 use tenure::session::policy::{Admission, Rival, admit};
 use tenure::session::profile::{CookieKind, CookieRule, Extract, NamePattern};
+use tenure::session::record::{
+    AppId, CookieShape, End, MAX_TOKENS, Mode, NewToken, Session, State, Terms, Visitor,
+};
 use tenure::session::return_to::{is_safe, login_location};
-use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span, Times, Verdict, deadline, judge};
+use tenure::session::{
+    EndReason, Moment, OnLimit, Policy, SessionId, Span, Times, TokenKey, Verdict, deadline, judge,
+};
 
 fn moment() -> impl Strategy<Value = Moment> {
     (0..10_000_u64).prop_map(Moment::from_unix_ms)
@@ -174,16 +180,145 @@ fn cookie_header() -> impl Strategy<Value = String> {
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+/// Keys that the steps of a session are drawn from.
+const KEYS: u8 = 6;
+
+/// Anything that can happen to a session's record.
+#[derive(Clone, Debug)]
+enum Step {
+    Touch,
+    Present(u8),
+    Rotate(u8, u8),
+    SignIn(u8),
+    HoldBack,
+    Admit,
+    Adopt(Policy, Mode),
+    ChangeRoles(Policy),
+    End(EndReason),
+    Forget,
+    ForgetCookie,
+}
+
+impl Step {
+    fn take(&self, session: &mut Session, now: Moment) {
+        let identity =
+            || Arc::new(Identity { user: "ann".into(), tenant: "t".into(), roles: vec![], source: 0 });
+        let policy = session.policy;
+        match self {
+            Self::Touch => drop(session.touch(now)),
+            Self::Present(n) => session.presented(TokenKey([*n; 16]), now),
+            Self::Rotate(new, carried) => {
+                session.rotate(&[session_token(*new)], TokenKey([*carried; 16]), Span::from_ms(10), now);
+            }
+            // The store asks in its critical section whether the session is over; the record's own part comes after.
+            Self::SignIn(n) if !session.is_over() => {
+                session.replace(&[session_token(*n)], now);
+                session.sign_in(identity(), policy, now);
+            }
+            Self::HoldBack if !session.is_over() => {
+                session.state = State::Pending(now.plus(Span::from_ms(50)))
+            }
+            Self::Admit if matches!(session.state, State::Pending(_)) => session.admit(policy, now),
+            Self::SignIn(_) | Self::HoldBack | Self::Admit => {}
+            Self::Adopt(policy, mode) => {
+                let epoch = session.epoch.wrapping_add(1);
+                session.adopt(Terms { policy: *policy, mode: *mode, epoch }, now);
+            }
+            Self::ChangeRoles(policy) => drop(session.change_roles(identity(), *policy, now)),
+            Self::End(reason) => drop(session.end(*reason, None, now)),
+            Self::Forget => drop(session.forget()),
+            Self::ForgetCookie => drop(session.forget_cookie("sid")),
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let mode = || prop_oneof![Just(Mode::Enforce), Just(Mode::Observe)];
+    prop_oneof![
+        3 => Just(Step::Touch),
+        2 => (0..KEYS).prop_map(Step::Present),
+        2 => (0..KEYS, 0..KEYS).prop_map(|(new, carried)| Step::Rotate(new, carried)),
+        1 => (0..KEYS).prop_map(Step::SignIn),
+        1 => Just(Step::HoldBack),
+        1 => Just(Step::Admit),
+        2 => (policy(), mode()).prop_map(|(policy, mode)| Step::Adopt(policy, mode)),
+        1 => policy().prop_map(Step::ChangeRoles),
+        1 => proptest::sample::select(EndReason::ALL.to_vec()).prop_map(Step::End),
+        1 => Just(Step::Forget),
+        1 => Just(Step::ForgetCookie),
+    ]
+}
+
+fn session_token(n: u8) -> NewToken {
+    let shape = CookieShape { name: "sid".into(), attributes: Attributes::default() };
+    NewToken { key: TokenKey([n; 16]), kind: CookieKind::Session, shape: Arc::new(shape) }
+}
+
+fn fresh_session() -> Session {
+    let policy = Policy { idle_timeout: Some(Span::from_ms(200)), ..Policy::default() };
+    let terms = Terms { policy, mode: Mode::Enforce, epoch: u32::MAX - 3 };
+    let visitor = Visitor { ip: [127, 0, 0, 1].into(), user_agent: "x".into() };
+    let mut session =
+        Session::new(SessionId::from_u128(1), AppId(0), terms, visitor, Moment::from_unix_ms(0));
+    session.replace(&[session_token(0)], Moment::from_unix_ms(0));
+    session
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn law_1_live_if_and_only_if_before_the_deadline(policy in policy(), times in times(), now in moment()) {
+    fn law_1_a_session_lives_strictly_between_its_times_and_their_limits(policy in policy(), times in times(), now in moment()) {
         let line = deadline(&policy, &times);
-        prop_assert_eq!(judge(line, now) == Verdict::Live, now < line.at());
-        if let Verdict::Over(reason, at) = judge(line, now) {
-            prop_assert!(at <= now);
-            prop_assert!(matches!(reason, EndReason::IdleTimeout | EndReason::ForceRelogin));
+        let since = |moment: Moment| now.unix_ms().checked_sub(moment.unix_ms());
+        let spent = |moment: Moment, span: Option<Span>| {
+            span.is_some_and(|span| since(moment).is_some_and(|elapsed| elapsed >= span.as_ms()))
+        };
+        let idle = spent(times.last_active_at, policy.idle_timeout);
+        let old = spent(times.signed_in_at.unwrap_or(times.created_at), policy.force_relogin);
+        match judge(line, now) {
+            Verdict::Live => prop_assert!(!idle && !old),
+            Verdict::Over(EndReason::ForceRelogin, at) => prop_assert!(old && at <= now),
+            Verdict::Over(EndReason::IdleTimeout, at) => prop_assert!(idle && at <= now),
+            Verdict::Over(reason, _) => prop_assert!(false, "{reason} is no matter of time"),
+        }
+    }
+
+    #[test]
+    fn law_2_nothing_leads_back_from_an_end(steps in vec(step(), 1..40), moves in vec(0..90_u64, 40)) {
+        let (mut session, mut now) = (fresh_session(), Moment::from_unix_ms(0));
+        let mut end: Option<End> = None;
+        for (step, wait) in steps.iter().zip(moves) {
+            now = now.plus(Span::from_ms(wait));
+            session.settle(now);
+            step.take(&mut session, now);
+            if let Some(end) = &end {
+                prop_assert_eq!(session.ended(), Some(end), "after {:?}", step);
+                prop_assert!(session.is_over() && !session.is_live(now) && session.as_rival(now).is_none());
+                for n in 0..KEYS {
+                    let live = matches!(session.standing(TokenKey([n; 16]), now), Standing::Live { .. } | Standing::Pending { .. });
+                    prop_assert!(!live && !session.is_live_by(TokenKey([n; 16]), now));
+                }
+            }
+            end = session.ended().cloned();
+        }
+    }
+
+    #[test]
+    fn law_4_rotation_moves_no_time_and_keeps_a_value_in_use(steps in vec(step(), 0..12), rotations in vec((0..KEYS, 0..KEYS, 0..30_u64), 1..12)) {
+        let (mut session, mut now) = (fresh_session(), Moment::from_unix_ms(0));
+        for step in &steps {
+            step.take(&mut session, now);
+        }
+        for (new, carried, wait) in rotations {
+            now = now.plus(Span::from_ms(wait));
+            session.settle(now);
+            let before = (session.id, session.times, session.deadline, session.state.clone());
+            session.rotate(&[session_token(new)], TokenKey([carried; 16]), Span::from_ms(10), now);
+            session.presented(TokenKey([carried; 16]), now);
+            prop_assert_eq!(&before, &(session.id, session.times, session.deadline, session.state.clone()));
+            prop_assert_eq!(session.current_tokens().len(), 1, "one value of one cookie is in use");
+            prop_assert!(session.keys().count() <= MAX_TOKENS);
         }
     }
 
@@ -266,10 +401,11 @@ proptest! {
         let (evidence, _) = weigh(&tokens, 0);
         let action = decide(&rules, &facts, evidence);
         if let Action::Forward { session, touch } = action {
-            let alias = matches!(evidence, Evidence::Live { alias: true, .. });
             let live = |s: &Standing| matches!(s, Standing::Live { session: id, .. } if *id == session);
             prop_assert!(list.iter().any(live));
-            prop_assert!(!touch || (facts.activity && facts.place != Place::Public && !alias));
+            let in_use = |s: &Standing| matches!(s, Standing::Live { session: id, alias: false } if *id == session);
+            prop_assert!(!touch || list.iter().any(in_use), "an alias never touches (R10)");
+            prop_assert!(!touch || (facts.activity && facts.place != Place::Public));
         }
         let open = facts.place.is_open();
         let told = matches!(action, Action::Tell { .. } | Action::TellByPassing { .. } | Action::HoldBack { .. });

@@ -14,7 +14,8 @@ use super::{EndReason, SessionId};
 pub enum Standing {
     /// Never seen being issued, or forgotten.
     Unseen,
-    /// Known, and no token of any live session any more (an alias past its grace, a value from before a sign-in).
+    /// Known, but no token of its session any more: an alias or a sibling past its grace. (The value from before a
+    /// sign-in is forgotten, so it is unseen.)
     Stale,
     /// A token of a live session.
     Live {

@@ -75,15 +75,15 @@ type Aftermath = Vec<(Arc<Cell>, EventKind)>;
 impl Table {
     /// Begins an anonymous session. Where another answer has begun one on the very same value, it is that one.
     pub fn start(&self, newcomer: &Newcomer, now: Moment) -> SessionRef {
-        let tokens = self.admissible(None, &newcomer.tokens, newcomer.revives(), now);
-        if let (true, Some(owner)) = (tokens.is_empty(), self.owner_of_first(&newcomer.tokens)) {
+        let admissible = self.admissible(None, &newcomer.tokens, newcomer.revives(), now);
+        if let (true, Some(owner)) = (admissible.tokens.is_empty(), self.owner_of_first(&newcomer.tokens)) {
             return SessionRef(owner);
         }
-        let cell = self.make(newcomer, &tokens, now);
+        let cell = self.make(newcomer, &admissible.tokens, now);
         let bound = self.bound.load().book.anonymous_sessions;
         // ORDER: in its class before anybody can meet it, so that a sign-in or an end takes it out of there.
         let gone = self.anonymous.lock().add(cell.id, newcomer.visitor.ip, bound);
-        self.publish(&cell, newcomer.revives(), now);
+        self.publish(&cell, &admissible.revived, now);
         for id in gone {
             self.evict(id, now);
         }
@@ -106,14 +106,14 @@ impl Table {
         identity: Identity,
         now: Moment,
     ) -> Enrolled {
-        let tokens = self.admissible(None, &newcomer.tokens, revives, now);
-        if tokens.is_empty() && !newcomer.tokens.is_empty() {
+        let admissible = self.admissible(None, &newcomer.tokens, revives, now);
+        if admissible.tokens.is_empty() && !newcomer.tokens.is_empty() {
             return Enrolled::Over;
         }
-        let cell = self.make(newcomer, &tokens, now);
+        let cell = self.make(newcomer, &admissible.tokens, now);
         let enrolled = self.enrol(&cell, Entry::New, identity, &[], now);
         // ORDER: published only after `admit`, so that nobody meets it half made; its token has not left yet.
-        self.publish(&cell, revives, now);
+        self.publish(&cell, &admissible.revived, now);
         enrolled
     }
 
@@ -125,7 +125,7 @@ impl Table {
         identity: Identity,
         now: Moment,
     ) -> Enrolled {
-        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now);
+        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now).tokens;
         let enrolled = self.enrol(&session.0, Entry::Anonymous, identity, &tokens, now);
         if !matches!(enrolled, Enrolled::Over) {
             self.anonymous.lock().remove(session.0.id);
@@ -148,7 +148,8 @@ impl Table {
             s.end(reason, None, now).then_some(tokens)
         });
         let Some(tokens) = tokens else { return Enrolled::Over };
-        self.after_end(&old.0, EventKind::Ended { reason, by: None }, now);
+        self.bury_companions(&old.0, true, now);
+        self.take_leave(&old.0, EventKind::Ended { reason, by: None }, now);
         for token in tokens {
             if newcomer.tokens.iter().all(|new| new.shape.name != token.shape.name) {
                 newcomer.tokens.push(token);
@@ -161,7 +162,7 @@ impl Table {
     /// over, or when `carried` is none of its tokens any more: a sign-in was first, and this answer is not its.
     pub fn rotate(&self, session: &SessionRef, tokens: &[NewToken], carried: TokenKey, now: Moment) -> bool {
         let grace = self.bound.load().book.rotation_grace;
-        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now);
+        let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now).tokens;
         let fell_out = self.with(&session.0, now, |s| {
             (s.is_live(now) && s.holds(carried)).then(|| s.rotate(&tokens, carried, grace, now))
         });
@@ -173,7 +174,7 @@ impl Table {
     /// The app deleted a cookie that is not the session's last session cookie.
     pub fn forget_cookie(&self, session: &SessionRef, name: &str, now: Moment) {
         let gone = self.with(&session.0, now, |s| s.forget_cookie(name));
-        self.relink(&session.0, gone, Revives::Nothing, now);
+        self.relink(&session.0, gone, &[], now);
     }
 
     /// A source gave the session's user other roles: they hold from now on (R1). Returns whether they were other ones.
@@ -322,14 +323,14 @@ impl Table {
     }
 
     /// Makes a new session findable.
-    fn publish(&self, cell: &Arc<Cell>, revives: Revives<'_>, now: Moment) {
+    fn publish(&self, cell: &Arc<Cell>, revived: &[(TokenKey, Arc<Cell>)], now: Moment) {
         let (keys, generation) = {
             let session = cell.session.lock();
             (session.keys().collect::<Vec<_>>(), session.generation)
         };
         self.by_id.insert(cell.id, Arc::clone(cell));
         self.session_count.fetch_add(1, Ordering::Relaxed);
-        self.relink(cell, keys, revives, now);
+        self.relink(cell, keys, revived, now);
         // ORDER: a book that came while nobody could find the session is taken on before it is filed.
         self.with(cell, now, |_| ());
         self.file(cell, now);
@@ -341,7 +342,7 @@ impl Table {
     fn relink_changed(&self, cell: &Arc<Cell>, tokens: &[NewToken], fell_out: FellOut, now: Moment) {
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         let keys = tokens.iter().map(|token| token.key).chain(fell_out.keys);
-        self.relink(cell, keys, Revives::Nothing, now);
+        self.relink(cell, keys, &[], now);
     }
 
     fn owner_of_first(&self, tokens: &[NewToken]) -> Option<Arc<Cell>> {

@@ -16,7 +16,7 @@ use super::cell::Cell;
 use super::table::Table;
 use crate::session::gate::Standing;
 use crate::session::profile::CookieKind;
-use crate::session::record::NewToken;
+use crate::session::record::{NewToken, Session};
 use crate::session::{Moment, TokenKey};
 
 /// Which dead keys a session may take over.
@@ -29,33 +29,48 @@ pub(super) enum Revives<'a> {
     Of(&'a Arc<Cell>),
 }
 
+impl Revives<'_> {
+    fn allows(self, owner: &Arc<Cell>, session: &Session) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::EndedBy(moment) => session.ended().is_some_and(|end| end.at <= moment),
+            Self::Of(predecessor) => Arc::ptr_eq(owner, predecessor),
+        }
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Claim {
     /// The session may own the key.
     Own,
     /// It may hold the key, which stays another's.
     Share,
+    /// The key died with its owner.
+    Dead,
     /// It has no business with the key.
     None,
 }
 
-fn claim(owner: &Arc<Cell>, key: TokenKey, kind: CookieKind, revives: Revives<'_>, now: Moment) -> Claim {
-    let session = owner.session.lock();
+fn claim(session: &Session, key: TokenKey, kind: CookieKind, now: Moment) -> Claim {
     match session.standing(key, now) {
         Standing::Unseen | Standing::Stale | Standing::Unavailable => Claim::Own,
-        Standing::Ended { .. } => {
-            let allowed = match revives {
-                Revives::Nothing => false,
-                Revives::EndedBy(moment) => session.ended().is_some_and(|end| end.at <= moment),
-                Revives::Of(predecessor) => Arc::ptr_eq(owner, predecessor),
-            };
-            if allowed { Claim::Own } else { Claim::None }
-        }
-        Standing::Live { .. } | Standing::Pending { .. } => match kind {
-            CookieKind::Companion => Claim::Share,
-            CookieKind::Session => Claim::None,
-        },
+        Standing::Ended { .. } => Claim::Dead,
+        Standing::Live { .. } | Standing::Pending { .. } if kind == CookieKind::Companion => Claim::Share,
+        Standing::Live { .. } | Standing::Pending { .. } => Claim::None,
     }
+}
+
+/// The tokens that a session may hold.
+#[derive(Default)]
+pub(super) struct Admissible {
+    pub(super) tokens: Vec<NewToken>,
+    /// The dead keys among them, each with the session from which it may be taken over. Should it be another's by the
+    /// time that the new session can be found, then it has died once more meanwhile.
+    pub(super) revived: Vec<(TokenKey, Arc<Cell>)>,
+}
+
+fn is_dead(standing: Standing) -> bool {
+    matches!(standing, Standing::Ended { .. })
 }
 
 impl Table {
@@ -66,16 +81,27 @@ impl Table {
         tokens: &[NewToken],
         revives: Revives<'_>,
         now: Moment,
-    ) -> Vec<NewToken> {
-        let may_hold = |token: &&NewToken| {
-            let Some(owner) = self.cell_by_token(token.key) else { return true };
-            if cell.is_some_and(|cell| Arc::ptr_eq(cell, &owner)) {
-                return true;
+    ) -> Admissible {
+        let mut admissible = Admissible::default();
+        for token in tokens {
+            let owner = self.cell_by_token(token.key);
+            let other = owner.filter(|owner| cell.is_none_or(|cell| !Arc::ptr_eq(cell, owner)));
+            let Some(other) = other else {
+                admissible.tokens.push(token.clone());
+                continue;
+            };
+            let (claim, allowed) = self.with(&other, now, |session| {
+                (claim(session, token.key, token.kind, now), revives.allows(&other, session))
+            });
+            if claim == Claim::None || (claim == Claim::Dead && !allowed) {
+                continue;
             }
-            self.with(&owner, now, |_| ());
-            claim(&owner, token.key, token.kind, revives, now) != Claim::None
-        };
-        tokens.iter().filter(may_hold).cloned().collect()
+            admissible.tokens.push(token.clone());
+            if claim == Claim::Dead {
+                admissible.revived.push((token.key, other));
+            }
+        }
+        admissible
     }
 
     /// Makes the map say of `keys` what `cell` says: after each change of a session's tokens, for those that came and
@@ -88,7 +114,7 @@ impl Table {
         &self,
         cell: &Arc<Cell>,
         keys: impl IntoIterator<Item = TokenKey>,
-        revives: Revives<'_>,
+        revived: &[(TokenKey, Arc<Cell>)],
         now: Moment,
     ) {
         for key in keys {
@@ -101,7 +127,14 @@ impl Table {
                 (Entry::Vacant(vacant), Some(_)) => drop(vacant.insert(Arc::clone(cell))),
                 (Entry::Occupied(owned), None) if Arc::ptr_eq(owned.get(), cell) => drop(owned.remove()),
                 (Entry::Occupied(mut owned), Some(kind)) if !Arc::ptr_eq(owned.get(), cell) => {
-                    if claim(owned.get(), key, kind, revives, now) == Claim::Own {
+                    let takes = match claim(&owned.get().session.lock(), key, kind, now) {
+                        Claim::Own => true,
+                        Claim::Dead => {
+                            revived.iter().any(|(k, from)| *k == key && Arc::ptr_eq(from, owned.get()))
+                        }
+                        Claim::Share | Claim::None => false,
+                    };
+                    if takes {
                         owned.insert(Arc::clone(cell));
                     }
                 }
@@ -110,19 +143,24 @@ impl Table {
         }
     }
 
-    /// The session has ended: the companions that it shared die with it. One that died before stays with the session
-    /// it died with.
-    pub(super) fn bury_companions(&self, cell: &Arc<Cell>) {
+    /// The session has ended: the companions that it shared die with it. One that died with another before stays that
+    /// one's where `cell` is about to be succeeded, or the successor would bring it back; else it is `cell`'s now, so
+    /// that a successor who is just being made of that other does not bring back what `cell` held too.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the table's own module; sessions are locked one at a time within a shard's lock, never the reverse"
+    )]
+    pub(super) fn bury_companions(&self, cell: &Arc<Cell>, is_succeeded: bool, now: Moment) {
         let keys: Vec<TokenKey> = {
             let session = cell.session.lock();
-            let at = session.ended().map(|end| end.at).unwrap_or_default();
-            session.companions().filter(|key| session.standing(*key, at) != Standing::Stale).collect()
+            session.companions().filter(|key| is_dead(session.standing(*key, now))).collect()
         };
         for key in keys {
-            self.by_token.alter(&key, |_, owner| {
-                let is_dead = owner.session.lock().ended().is_some();
-                if is_dead { owner } else { Arc::clone(cell) }
-            });
+            let mut owner = self.by_token.entry(key).or_insert_with(|| Arc::clone(cell));
+            let died_before = is_dead(owner.session.lock().standing(key, now));
+            if !(died_before && is_succeeded) {
+                *owner = Arc::clone(cell);
+            }
         }
     }
 

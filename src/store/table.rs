@@ -272,7 +272,12 @@ impl Table {
     /// What follows every end, once: its companions die, it leaves every class and index of those that live, is
     /// remembered, and is told.
     pub(super) fn after_end(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
-        self.bury_companions(cell);
+        self.bury_companions(cell, false, now);
+        self.take_leave(cell, kind, now);
+    }
+
+    /// What follows an end besides the death of companions.
+    pub(super) fn take_leave(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
         self.anonymous.lock().remove(cell.id);
         self.wheel.lock().remove(cell);
         self.leave_index(cell);

@@ -6,8 +6,8 @@ use tenure::session::gate::Standing;
 use tenure::session::identity::Identity;
 use tenure::session::layers::{Layer, Limit};
 use tenure::session::record::Mode;
-use tenure::session::{EndReason, OnLimit, Policy, Span};
-use tenure::store::{Enrolled, EventKind, RoleRules, Table};
+use tenure::session::{EndReason, Moment, OnLimit, Policy, Span};
+use tenure::store::{Enrolled, Event, EventKind, Observer, RoleRules, Table};
 
 use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, table};
 use crate::{active, is_live, limit, sign_in};
@@ -177,4 +177,29 @@ fn activity_puts_an_anonymous_session_behind_the_idle_ones() {
     table.note_request(&first, key(1), true, later);
     table.start(&newcomer(&[4]), later);
     assert_eq!([1, 2, 3, 4].map(|n| is_live(&table, n, later)), [true, false, true, true]);
+}
+
+/// Remembers when each event happened.
+#[derive(Default)]
+struct Moments(parking_lot::Mutex<Vec<(EventKind, Moment)>>);
+
+impl Observer for Moments {
+    fn observe(&self, event: &Event) {
+        self.0.lock().push((event.kind.clone(), event.at));
+    }
+}
+
+#[test]
+fn what_is_no_end_is_dated_when_it_comes_to_light() {
+    let mut observed = book(Policy { idle_timeout: Some(secs(10)), ..Policy::default() });
+    observed.apps[0].mode = Mode::Observe;
+    observed.anonymous_sessions = 1;
+    let moments = Arc::new(Moments::default());
+    let table = Table::new(observed, moments.clone());
+    table.start(&newcomer(&[1]), AT);
+    let later = AT.plus(secs(60));
+    assert!(is_live(&table, 1, later));
+    table.start(&newcomer(&[2]), later);
+    let expected = [(EventKind::WouldEnd(EndReason::IdleTimeout), later), (EventKind::Evicted, later)];
+    assert_eq!(*moments.0.lock(), expected);
 }

@@ -2,21 +2,12 @@
 
 use std::sync::Arc;
 
-use tenure::session::cookie::Attributes;
 use tenure::session::gate::Standing;
-use tenure::session::profile::CookieKind;
-use tenure::session::record::{CookieShape, NewToken};
 use tenure::session::{EndReason, Policy};
 use tenure::store::{Enrolled, EventKind, Filter, Newcomer, Table};
 
-use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, table, token};
+use crate::store_support::{AT, Recorder, book, companion, identity, key, newcomer, secs, table, token};
 use crate::{active, is_live, sign_in};
-
-/// A cookie that signs browsers in again.
-fn companion(n: u64) -> NewToken {
-    let shape = CookieShape { name: "remember".into(), attributes: Attributes::default() };
-    NewToken { key: key(n), kind: CookieKind::Companion, shape: Arc::new(shape) }
-}
 
 fn with_companion(n: u64, companion_value: u64) -> Newcomer {
     let mut newcomer = newcomer(&[n]);

@@ -74,6 +74,12 @@ pub fn token(n: u64) -> NewToken {
     NewToken { key: key(n), kind: CookieKind::Session, shape: Arc::new(shape) }
 }
 
+/// A cookie that signs browsers in again.
+pub fn companion(n: u64) -> NewToken {
+    let shape = CookieShape { name: "remember".into(), attributes: Attributes::default() };
+    NewToken { key: key(n), kind: CookieKind::Companion, shape: Arc::new(shape) }
+}
+
 pub fn newcomer(values: &[u64]) -> Newcomer {
     Newcomer {
         app: AppId(0),
