@@ -114,3 +114,30 @@ async fn metrics_are_what_prometheus_reads() {
     }
     assert!(text.contains("tenure_sessions{"), "{text}");
 }
+
+#[tokio::test]
+async fn administrative_acts_are_audited_with_who_and_what() {
+    use crate::support::logs::LogBuffer;
+    let len = LogBuffer::global().len();
+    let world = World::with_tokens(&[("token-of-auditee", &["*"])]).await;
+    world.signed_in("ann").await;
+    let id = world.id_of("ann").await;
+    world.delete("token-of-auditee", &format!("/v1/sessions/{id}")).await;
+    world.delete("token-of-auditee", "/v1/users/ann/sessions").await;
+    world.revoke("token-of-auditee", json!({ "ip": "10.9.8.7", "dry_run": true })).await;
+    world.call("token-of-auditee", Method::POST, "/v1/reload", None).await;
+    world.call("token-of-nobody", Method::GET, "/v1/sessions", None).await;
+    for words in [
+        vec!["act=\"revoke\"", "by=\"auditee\"", &id, "ended=1"],
+        vec!["act=\"revoke\"", "by=\"auditee\"", "user=", "ann", "matched=0"],
+        vec!["act=\"revoke\"", "by=\"auditee\"", "10.9.8.7", "dry_run=true"],
+        vec!["act=\"reload\"", "by=\"auditee\""],
+        vec!["act=\"admin_refused\"", "ip=127.0.0.1", "/v1/sessions"],
+    ] {
+        let told = || {
+            let text = String::from_utf8_lossy(&LogBuffer::global().since(len)).into_owned();
+            text.lines().any(|line| line.contains(" audit: ") && words.iter().all(|word| line.contains(word)))
+        };
+        eventually(PATIENCE, async || told()).await;
+    }
+}

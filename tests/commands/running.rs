@@ -20,7 +20,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::begin(command(args))
+    }
+
+    /// Runs a line of the shell, which has to `exec` the program.
+    pub(crate) fn start_shell(script: &str, folder: &std::path::Path) -> Self {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(script).current_dir(folder);
+        Self::begin(shell)
+    }
+
+    fn begin(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (<Arc<Mutex<String>>>::default(), <Arc<Mutex<String>>>::default());
         keep(child.stdout.take().unwrap(), &out);
         let stderr: ChildStderr = child.stderr.take().unwrap();

@@ -278,3 +278,48 @@ async fn a_log_that_nobody_reads_or_that_cannot_be_written_harms_nobody() {
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_json_log_is_json() {
+    let app = App::start().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("config.toml");
+    fs::write(&file, format!("{}[log]\nformat = \"json\"\n", config(&app, &place, "", "1h"))).unwrap();
+    let mut gateway = Running::start(&["serve", "--config", file.to_str().unwrap()]);
+    gateway.says("\"ready\"").await;
+    let line = gateway.err().lines().find(|line| line.contains("listening for http")).unwrap().to_owned();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let browser = Browser::at(line["address"].as_str().unwrap().parse().unwrap());
+    browser.post_form("/login", &[("username", "ann"), ("password", PASSWORD)]).await;
+    gateway.says("\"signed_in\"").await;
+    gateway.signal(Signal::TERM);
+    gateway.ends().await;
+    let text = gateway.err();
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["target"].is_string());
+    }
+    assert!(text.contains("\"target\":\"access\"") && text.contains("\"target\":\"audit\""), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_out_of_file_descriptors_is_survived() {
+    let app = App::start().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("config.toml");
+    let text = config(&app, &place, "", "1h").replace("[admin]\n", "[admin]\nprobes = \"127.0.0.1:0\"\n");
+    fs::write(&file, text).unwrap();
+    let script = format!("ulimit -n 60; exec {} serve --config config.toml", env!("CARGO_BIN_EXE_tenure"));
+    let gateway = Running::start_shell(&script, place.path());
+    let (address, probes) = (gateway.address("http").await, gateway.address("probes").await);
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    gateway.says("a connection could not be accepted").await;
+    drop(open);
+    let browser = Browser::at(address);
+    assert!(comes_true(PATIENCE, async || browser.fetch("/poll").await.status == 200).await);
+    let metrics = Browser::at(probes).fetch("/metrics").await.text();
+    assert!(!metrics.contains("tenure_accept_errors_total 0\n"), "{metrics}");
+}

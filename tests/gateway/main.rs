@@ -14,6 +14,7 @@ mod jwt;
 mod learning;
 mod limits;
 mod live;
+mod logs;
 mod names;
 mod operations;
 mod protocol;

@@ -16,13 +16,25 @@ const MOST_BYTES: usize = 64 << 20;
 pub struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
 impl LogBuffer {
-    /// The buffer that every thread of this test binary logs to, all levels; installed at the first call.
+    /// The buffer that every thread of this test binary logs to, and to which its panics are told; installed at the first
+    /// call. It hears what an operator hears at the level `debug`.
     pub fn global() -> &'static Self {
         static GLOBAL: OnceLock<LogBuffer> = OnceLock::new();
         GLOBAL.get_or_init(|| {
             let buffer = Self::default();
             // Another subscriber may stand already (a gateway started in-process); then its output is its own.
-            let _ = tracing::subscriber::set_global_default(buffer.subscriber());
+            let filter = tracing_subscriber::EnvFilter::new("warn,tenure=debug,access=info,audit=info");
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .with_writer(buffer.clone())
+                .finish();
+            let _ = tracing::subscriber::set_global_default(subscriber);
+            let (panics, before) = (buffer.clone(), std::panic::take_hook());
+            std::panic::set_hook(Box::new(move |panic| {
+                let _ = io::Write::write_all(&mut panics.clone(), format!("{panic}\n").as_bytes());
+                before(panic);
+            }));
             buffer
         })
     }
@@ -41,6 +53,16 @@ impl LogBuffer {
             .with_ansi(false)
             .with_writer(self.clone())
             .finish()
+    }
+
+    /// How much was logged so far, in bytes.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// What was logged since there were `len` bytes.
+    pub fn since(&self, len: usize) -> Vec<u8> {
+        self.0.lock().get(len..).unwrap_or_default().to_vec()
     }
 
     /// Everything logged so far.

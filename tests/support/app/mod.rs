@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::task::AbortHandle;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::logs::LogBuffer;
 use super::search::TokenSearch;
 pub use sessions::Person;
 use sessions::Sessions;
@@ -144,11 +145,19 @@ pub struct App {
     addr: SocketAddr,
     shared: Arc<Shared>,
     task: AbortHandle,
+    /// How much this process had logged when the app started.
+    logged: usize,
 }
 
+/// Whatever a test is about: no token that the app handed out may stand in a log line or a panic (law 10).
 impl Drop for App {
     fn drop(&mut self) {
         self.task.abort();
+        let long = self.issued_tokens().into_iter().filter(|token| token.len() >= 16);
+        let search = TokenSearch::new(long);
+        if !std::thread::panicking() && search.tokens() > 0 {
+            search.assert_none([("the log", LogBuffer::global().since(self.logged))]);
+        }
     }
 }
 
@@ -179,7 +188,7 @@ impl App {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("the listener has an address");
         let task = tokio::spawn(serve::accept(shared.clone(), listener)).abort_handle();
-        Self { addr, shared, task }
+        Self { addr, shared, task, logged: LogBuffer::global().len() }
     }
 
     /// Where it listens.

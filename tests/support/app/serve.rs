@@ -37,8 +37,13 @@ async fn connection(app: Arc<Shared>, stream: TcpStream) {
     let mut answers = 0;
     loop {
         let idle = match app.switches.lock().close_after {
-            CloseAfter::Idle(idle) => Some(idle),
-            CloseAfter::Never | CloseAfter::Answers(_) | CloseAfter::Reset | CloseAfter::FinMidAnswer => None,
+            // A connection without a request yet is not idle but new.
+            CloseAfter::Idle(idle) if answers > 0 => Some(idle),
+            CloseAfter::Idle(_)
+            | CloseAfter::Never
+            | CloseAfter::Answers(_)
+            | CloseAfter::Reset
+            | CloseAfter::FinMidAnswer => None,
         };
         match wire.head(idle).await {
             Ok(Some(head)) => match exchange(&app, wire, head, number).await {
