@@ -1,13 +1,14 @@
 //! What changes of policy, mode and roles do to living sessions, and what observing counts.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure::session::gate::Standing;
 use tenure::session::identity::Identity;
 use tenure::session::layers::{Layer, Limit};
 use tenure::session::record::Mode;
 use tenure::session::{EndReason, Moment, OnLimit, Policy, Span};
-use tenure::store::{Book, Enrolled, Event, EventKind, Observer, RoleRules, Table};
+use tenure::store::{Enrolled, Event, EventKind, Observer, RoleRules, Table};
 
 use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, table};
 use crate::{active, is_live, limit, sign_in};
@@ -135,29 +136,31 @@ fn other_roles_act_at_once_and_revive_nothing() {
     assert!(!is_live(&table, 1, AT.plus(secs(11))));
 }
 
-/// Replaces the book when it hears of the first sign-in, which is before that session can be found.
-#[derive(Default)]
-struct Reloader(parking_lot::Mutex<Option<(Weak<Table>, Book)>>);
-
-impl Observer for Reloader {
-    fn observe(&self, _: &Event) {
-        let first = self.0.lock().take();
-        if let Some((table, book)) = first {
-            table.upgrade().unwrap().set_book(book, AT);
-        }
-    }
-}
-
 #[test]
 fn a_session_made_during_a_reload_is_held_to_the_new_book() {
-    let reloader = Arc::new(Reloader::default());
-    let long = book(Policy { idle_timeout: Some(secs(3600)), ..Policy::default() });
-    let short = book(Policy { idle_timeout: Some(secs(10)), ..Policy::default() });
-    let table = Arc::new(Table::new(long, reloader.clone()));
-    *reloader.0.lock() = Some((Arc::downgrade(&table), short));
-    sign_in(&table, "ann", 1, AT);
-    table.sweep(AT.plus(secs(11)));
-    assert_eq!((table.counts().signed_in, table.counts().ended, table.filed()), (0, 1, 0));
+    let [long, short] = [3600, 10].map(|idle| {
+        let mut book = book(Policy { idle_timeout: Some(secs(idle)), ..Policy::default() });
+        book.anonymous_sessions = 100_000;
+        book
+    });
+    for _ in 0..100 {
+        let table = Table::new(long.clone(), Arc::new(Recorder::default()));
+        let begun = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..200 {
+                    table.start(&newcomer(&[n]), AT);
+                    begun.store(n, Ordering::Release);
+                }
+            });
+            while begun.load(Ordering::Acquire) < 20 {
+                std::hint::spin_loop();
+            }
+            table.set_book(short.clone(), AT);
+        });
+        table.sweep(AT.plus(secs(11)));
+        assert_eq!((table.counts().anonymous, table.filed()), (0, 0));
+    }
 }
 
 #[test]
