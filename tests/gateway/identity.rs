@@ -167,6 +167,20 @@ async fn roles_count_only_where_the_operator_allows_it() {
 }
 
 #[tokio::test]
+async fn other_roles_hold_from_the_answer_that_names_them() {
+    let rest =
+        "[policy]\n[[policy.role]]\nname = \"admin\"\nmax_concurrent = 1\n[roles.admin]\nlearned = true\n";
+    let world = World::with(|s| s.identity_headers = true, "", BY_HEADER, rest).await;
+    let first = world.signed_in("bob").await;
+    world.pass(1);
+    let second = world.signed_in("bob").await;
+    world.app.set(|s| s.all_admins = true);
+    assert_eq!(who(&second).await.as_deref(), Some("bob"));
+    assert_eq!(world.only_session_of("bob").roles, ["admin"], "and the limit of that role holds too");
+    assert_eq!((who(&first).await, who(&second).await.as_deref()), (None, Some("bob")));
+}
+
+#[tokio::test]
 async fn the_first_source_that_names_somebody_wins() {
     let both = format!("{BY_HEADER}{BY_FORM}");
     let world = World::with(|s| s.identity_headers = true, "", &both, POLICY).await;

@@ -1,6 +1,7 @@
 //! What changes of policy, mode and roles do to living sessions, and what observing counts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure::session::gate::Standing;
 use tenure::session::identity::Identity;
@@ -137,16 +138,28 @@ fn other_roles_act_at_once_and_revive_nothing() {
 
 #[test]
 fn a_session_made_during_a_reload_is_held_to_the_new_book() {
-    let long = book(Policy { idle_timeout: Some(secs(3600)), ..Policy::default() });
-    let short = book(Policy { idle_timeout: Some(secs(10)), ..Policy::default() });
+    let [long, short] = [3600, 10].map(|idle| {
+        let mut book = book(Policy { idle_timeout: Some(secs(idle)), ..Policy::default() });
+        book.anonymous_sessions = 100_000;
+        book
+    });
     for _ in 0..100 {
         let table = Table::new(long.clone(), Arc::new(Recorder::default()));
+        let begun = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..20).for_each(|n| drop(sign_in(&table, &format!("u{n}"), n, AT))));
-            scope.spawn(|| table.set_book(short.clone(), AT));
+            scope.spawn(|| {
+                for n in 0..200 {
+                    table.start(&newcomer(&[n]), AT);
+                    begun.store(n, Ordering::Release);
+                }
+            });
+            while begun.load(Ordering::Acquire) < 20 {
+                std::hint::spin_loop();
+            }
+            table.set_book(short.clone(), AT);
         });
         table.sweep(AT.plus(secs(11)));
-        assert_eq!((table.counts().signed_in, table.filed()), (0, 0));
+        assert_eq!((table.counts().anonymous, table.filed()), (0, 0));
     }
 }
 

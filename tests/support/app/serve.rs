@@ -153,7 +153,7 @@ fn dressed(s: &Switches, visit: &Visit, mut answer: Answer) -> Answer {
         Some(person) if s.identity_headers => answer
             .with("X-Session-User", &person.user)
             .with("X-Session-Tenant", &person.tenant)
-            .with("X-Session-Roles", &person.roles.join(",")),
+            .with("X-Session-Roles", &if s.all_admins { "admin".into() } else { person.roles.join(",") }),
         Some(_) | None => answer,
     }
 }

@@ -147,6 +147,8 @@ pub struct Switches {
     pub mfa: bool,
     /// `X-Session-User`, `-Tenant` and `-Roles` on the answers of signed-in sessions.
     pub identity_headers: bool,
+    /// They call everybody an admin.
+    pub all_admins: bool,
     /// `Location` names scheme and host (as the request's `Host` had them).
     pub absolute_location: bool,
     /// How connections are closed.
@@ -193,6 +195,7 @@ impl Default for Switches {
             login_status: 302,
             mfa: false,
             identity_headers: false,
+            all_admins: false,
             absolute_location: false,
             close_after: CloseAfter::Never,
             fold_headers: false,
