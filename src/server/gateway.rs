@@ -371,7 +371,8 @@ impl Inner {
     pub fn metrics_text(&self) -> String {
         let counts = self.shared.table.counts();
         let crate::store::Counts { signed_in, anonymous, ended } = counts;
-        self.shared.metrics.encode(SessionCounts { signed_in, anonymous, ended })
+        let crowded_out = self.shared.table.crowded_out();
+        self.shared.metrics.encode(SessionCounts { signed_in, anonymous, ended, crowded_out })
     }
 
     /// What the control thread does besides serving the admin API.

@@ -182,6 +182,8 @@ pub struct SessionCounts {
     pub anonymous: usize,
     /// Ended and remembered.
     pub ended: usize,
+    /// Cookies that sessions had no room for, since the start.
+    pub crowded_out: usize,
 }
 
 /// All counters of the process.
@@ -291,6 +293,9 @@ impl Metrics {
         {
             out.sample("tenure_sessions", &[("kind", kind)], n as u64);
         }
+        let name = "tenure_cookies_crowded_out_total";
+        out.family(name, "counter", "Configured cookies that a session had no room for.");
+        out.sample(name, &[], sessions.crowded_out as u64);
         let mut apps = self.apps.read().clone();
         apps.push(Arc::clone(&self.nowhere));
         encode_apps(&mut out, &apps);
