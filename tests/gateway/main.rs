@@ -9,6 +9,7 @@
 
 mod answers;
 mod custody;
+mod edge;
 mod identity;
 mod jwt;
 mod learning;
