@@ -1,5 +1,7 @@
 //! Revocations: what a filter means, and that they are in force when the call returns.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -101,13 +103,18 @@ async fn what_might_end_too_much_is_refused() {
     assert_eq!(world.users_of(OPS, "/v1/sessions?state=active").await, ["ann"], "nothing happened");
 }
 
-/// Asks without pause until refused; how often it was answered.
-async fn ask_until_refused(browser: Browser, cookie: String) -> usize {
+/// Asks without pause until refused; how often it was answered. Each request says whether it began after the revocation
+/// had returned.
+async fn ask_until_refused(browser: Browser, cookie: String, returned: Arc<AtomicBool>) -> usize {
     let mut answered = 0;
-    while browser.fetch_with_cookie("/poll", &cookie).await.status == 200 {
+    loop {
+        let after = if returned.load(Ordering::SeqCst) { "yes" } else { "no" };
+        let ask = Ask::get(Mode::Fetch, "/poll").with("cookie", &cookie).with("x-after", after);
+        if browser.send(ask).await.unwrap().status != 200 {
+            return answered;
+        }
         answered += 1;
     }
-    answered
 }
 
 #[tokio::test]
@@ -121,14 +128,14 @@ async fn when_delete_returns_32_busy_connections_forward_nothing_and_streams_are
     eventually(PATIENCE, async || world.app.push("one") > 0).await;
     assert!(soon("an event", events.next()).await.expect("flows").is_some());
     let mut tasks = tokio::task::JoinSet::new();
+    let returned = Arc::new(AtomicBool::new(false));
     for _ in 0..32 {
         let own = Browser::at(world.gateway.http.unwrap());
-        tasks.spawn(ask_until_refused(own, cookie.clone()));
+        tasks.spawn(ask_until_refused(own, cookie.clone(), Arc::clone(&returned)));
     }
     eventually(PATIENCE, async || world.app.requests_to("/poll").len() > 500).await;
     assert_eq!(world.delete(OPS, &format!("/v1/sessions/{id}")).await.status, 200);
-    // What was forwarded before may be on its way to the app for a moment, at most one request of each connection.
-    let forwarded = world.app.requests_to("/poll").len();
+    returned.store(true, Ordering::SeqCst);
     let ends = async {
         let end = socket.hear_end().await;
         assert_eq!(end, Heard::Closed { code: 4401, reason: "revoked".into() });
@@ -137,7 +144,8 @@ async fn when_delete_returns_32_busy_connections_forward_nothing_and_streams_are
     tokio::time::timeout(Duration::from_millis(500), ends).await.expect("both have ended by then");
     let answered: usize = tasks.join_all().await.into_iter().sum();
     assert!(answered > 400);
-    assert!(world.app.requests_to("/poll").len() <= forwarded + 32);
+    let late = |seen: &crate::support::app::Seen| seen.header("x-after").as_deref() == Some("yes");
+    assert!(!world.app.requests_to("/poll").iter().any(late), "nothing that began after it was forwarded");
     world.app.forget_requests();
     assert_eq!(
         Browser::at(world.gateway.http.unwrap()).fetch_with_cookie("/poll", &cookie).await.status,

@@ -10,6 +10,7 @@
 mod answers;
 mod custody;
 mod edge;
+mod ends;
 mod identity;
 mod jwt;
 mod learning;
