@@ -211,7 +211,7 @@ impl Proxy {
             )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(|| visit_identity(&self.shared.table, &judged.visit, now));
+        access.session(|| identity_of(&self.shared.table, judged.intake.session.as_ref(), now));
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.expects)).await;
         response
@@ -385,12 +385,12 @@ fn visit(
 }
 
 /// Session, user and tenant for the access line.
-pub(super) fn visit_identity(
+pub(super) fn identity_of(
     table: &Table,
-    visit: &Visit,
+    session: Option<&SessionRef>,
     now: Moment,
 ) -> Option<(crate::session::SessionId, Option<Arc<crate::session::identity::Identity>>)> {
-    let (session, _): &(SessionRef, _) = visit.session.as_ref()?;
+    let session = session?;
     Some((session.id(), table.inspect(session, now, |s| s.identity.clone())))
 }
 

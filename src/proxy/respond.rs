@@ -13,7 +13,7 @@ use super::answer;
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
 use super::collect::collect;
 use super::forward::{Answered, Unsent, UpstreamError, send};
-use super::handle::{Connection, Judged, Proxy, rewrite, settle, visit_identity};
+use super::handle::{Connection, Judged, Proxy, identity_of, rewrite, settle};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
 use super::pool::Lease;
 use super::set_cookies::sets_name;
@@ -76,7 +76,8 @@ impl Proxy {
             // Said aloud: of a GET the library would take it for granted that there is none (law 11).
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        access.session(|| visit_identity(&self.shared.table, &visit, visit.began));
+        let session = visit.session.as_ref().map(|(session, _)| session);
+        access.session(|| identity_of(&self.shared.table, session, visit.began));
         let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
         let browser = browser.map(|upgrade| (upgrade, connection));
         let mut bound = self.bind(&visit);

@@ -32,7 +32,7 @@ async fn a_request_leaves_one_access_line_without_its_query() {
     browser.fetch("/page?SID=not-a-token").await;
     world.revoke("lea-of-the-access-line").await;
     browser.fetch("/poll").await;
-    told(len, &[" access: ", "path=\"/poll\"", "status=401", "outcome=\"ended\""]).await;
+    told(len, &[" access: ", "path=\"/poll\"", "status=401", "outcome=\"ended\"", &id]).await;
 }
 
 #[tokio::test]
