@@ -7,7 +7,8 @@
 #
 # Contenders: nginx (plain reverse proxy), haproxy, haproxy-stick (a stick table keyed by the session cookie),
 # haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
-# and requests without a cookie: the difference is what enforcement costs).
+# and requests without a cookie: the difference is what enforcement costs). Only when named: bare (the library's two
+# halves and nothing else; needs cargo build --release --example bare).
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
 # CPU time per request of the contender's processes, all threads and children, from /proc/PID/stat; that, and not the
@@ -104,6 +105,7 @@ start_contender() {
   case $1 in
     nginx) fill nginx.conf; start $PROXY_CORE nginx -c "$DIR/nginx.conf" ;;
     haproxy*) fill "$1.conf"; start $PROXY_CORE haproxy -db -f "$DIR/$1.conf" ;;
+    bare) start $PROXY_CORE "${TENURE%/*}/examples/bare" "127.0.0.1:$PORT" "127.0.0.1:$UPSTREAM" ;;
     tenure*) fill tenure.conf; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
     *) fail "there is no contender \"$1\"" ;;
   esac

@@ -153,6 +153,9 @@ pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
 /// Removes the fields that `Connection` names (RFC 9110 section 7.6.1). SECURITY: of a request this comes before
 /// anything is read, or the gateway would read another request than the app.
 pub(super) fn strip_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
     let nominated: SmallVec<[HeaderName; 4]> = headers
         .get_all(CONNECTION)
         .iter()
@@ -191,15 +194,15 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
 
 /// Prepares the head of an answer for the browser. The trailers that it announces pass.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
-    let trailers: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
     // Of an answer in chunks a length says nothing true (RFC 9112 section 6.3).
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
+    let announced: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
     strip_nominated(headers);
     strip_hop_by_hop(headers, false, |_| false);
     headers.remove(TRAILER);
-    for trailer in trailers {
+    for trailer in announced {
         headers.append(TRAILER, trailer);
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Named {
 
 impl Named {
     fn is_silent(&self) -> bool {
-        self.identity.is_none() && !self.source_silent && !self.failed
+        // A source that fell silent speaks about a new value alone: without one there is nothing to say it about.
+        self.identity.is_none() && !self.failed
     }
 }
 

@@ -204,10 +204,11 @@ mod tests {
             Carried::SignedIn { identity: &ann, current: false },
         ] {
             for place in [Place::Other, Place::SignIn, Place::Login, Place::Logout, Place::Public] {
-                for (sign_in_known, after_end) in [(true, true), (true, false), (false, true), (false, false)]
-                {
+                for bits in 0..8 {
+                    let [sign_in_known, after_end, source_silent] = [1, 2, 4].map(|bit| bits & bit != 0);
                     let silent = taught(carried, Cookies::Untouched, None);
-                    let lesson = learn(&Taught { place, sign_in_known, after_end, ..silent });
+                    let taught = Taught { place, sign_in_known, after_end, source_silent, ..silent };
+                    let lesson = learn(&taught);
                     // Withholding concerns cookies, and there are none.
                     assert!(matches!(lesson, Lesson::Nothing | Lesson::Withhold), "{carried:?} {lesson:?}");
                 }
