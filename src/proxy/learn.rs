@@ -51,7 +51,17 @@ pub(super) enum Learned {
 struct Standpoint {
     session: Option<(SessionRef, TokenKey)>,
     record: Option<Session>,
-    over: bool,
+    /// Why there is none, where the request carried one.
+    lost: Option<Lost>,
+}
+
+/// What became of a session between request and response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// It is over.
+    Over,
+    /// A sign-in replaced the value that the request carried (R10).
+    Replaced,
 }
 
 /// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
@@ -135,8 +145,10 @@ fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<New
 
 impl Standpoint {
     fn carried(&self) -> Carried<'_> {
-        if self.over {
-            return Carried::Over;
+        match self.lost {
+            Some(Lost::Over) => return Carried::Over,
+            Some(Lost::Replaced) => return Carried::Replaced,
+            None => {}
         }
         let (Some((_, key)), Some(record)) = (&self.session, &self.record) else { return Carried::Nothing };
         let current = record.is_current(*key);
@@ -152,15 +164,17 @@ impl Standpoint {
     }
 
     fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
-        let Some((session, key)) = session else { return Self { session: None, record: None, over: false } };
+        let none = |lost| Self { session: None, record: None, lost };
+        let Some((session, key)) = session else { return none(None) };
         let record = table.read(&session, now);
-        let live = record.is_live(now);
-        // A value that a sign-in replaced meanwhile belongs to no session any more (R10), nor do those of a session
-        // that was forgotten for room.
-        if record.is_forgotten() || (live && !record.holds(key)) {
-            return Self { session: None, record: None, over: false };
+        if record.is_forgotten() {
+            return none(None);
         }
-        Self { session: Some((session, key)), record: Some(record), over: !live }
+        let live = record.is_live(now);
+        if live && !record.holds(key) {
+            return none(Some(Lost::Replaced));
+        }
+        Self { session: Some((session, key)), record: Some(record), lost: (!live).then_some(Lost::Over) }
     }
 }
 
@@ -187,7 +201,7 @@ fn stand(
             Standing::Ended { .. } => return (standpoint, recycled(table, visit, owner.as_ref(), now)),
             // Another answer to this browser brought the value first: it speaks about that session.
             Standing::Live { .. } | Standing::Pending { .. }
-                if standpoint.session.is_none() && !standpoint.over =>
+                if standpoint.session.is_none() && standpoint.lost.is_none() =>
             {
                 standpoint = Standpoint::of(table, owner.map(|owner| (owner, token.key)), now);
             }

@@ -9,8 +9,10 @@ use super::identity::Identity;
 /// What the request carried upstream, judged again at the moment of learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried<'a> {
-    /// No token of a session that is live now; also a value that a sign-in has replaced meanwhile (R10).
+    /// No token of a session that is live now.
     Nothing,
+    /// A value that was in use when the request was judged, and that a sign-in has replaced meanwhile (R10).
+    Replaced,
     /// A live session that nobody has signed in on.
     Anonymous {
         /// By a value in use, not by an alias.
@@ -93,6 +95,7 @@ pub fn learn(taught: &Taught<'_>) -> Lesson {
         // A response to a request whose session ended meanwhile brings nothing back (FIELD F7).
         (Carried::Over, _) | (_, Cookies::Dead) => Lesson::Withhold,
         (Carried::Nothing, cookies) => without_session(taught, cookies),
+        (Carried::Replaced, cookies) => on_replaced(taught, cookies),
         (Carried::Anonymous { current }, cookies) => on_anonymous(taught, current, cookies),
         (Carried::SignedIn { identity, current }, cookies) => {
             on_signed_in(taught, identity, current, cookies)
@@ -108,6 +111,16 @@ fn without_session(taught: &Taught<'_>, cookies: Cookies) -> Lesson {
         None => Lesson::Start,
         Some(_) if is_back_by_itself(taught) => Lesson::Withhold,
         Some(_) => Lesson::SignIn,
+    }
+}
+
+/// The browser has, or is about to get, the cookie of the sign-in that overtook this answer: an anonymous cookie that
+/// comes after it would take its place, and sign out who has just signed in (FIELD F9).
+fn on_replaced(taught: &Taught<'_>, cookies: Cookies) -> Lesson {
+    match (taught.identity, cookies) {
+        (_, Cookies::Untouched) => Lesson::Nothing,
+        (Some(_), Cookies::Fresh | Cookies::Recycled) => without_session(taught, cookies),
+        (_, Cookies::Fresh | Cookies::Recycled | Cookies::Dead | Cookies::Deleted) => Lesson::Withhold,
     }
 }
 
@@ -197,6 +210,7 @@ mod tests {
         let ann = who("ann", 0);
         for carried in [
             Carried::Nothing,
+            Carried::Replaced,
             Carried::Over,
             Carried::Anonymous { current: true },
             Carried::Anonymous { current: false },
@@ -277,6 +291,24 @@ mod tests {
         let base = taught(Carried::SignedIn { identity: &ann, current: true }, Cookies::Fresh, None);
         assert_eq!(learn(&Taught { place: Place::Logout, ..base }), Lesson::LogoutAndStart);
         assert_eq!(learn(&Taught { source_silent: true, ..base }), Lesson::LogoutAndStart);
+    }
+
+    #[test]
+    fn an_answer_that_a_sign_in_overtook_leaves_its_cookie_alone() {
+        let ann = who("ann", 0);
+        for (cookies, identity, lesson) in [
+            (Cookies::Fresh, None, Lesson::Withhold),
+            (Cookies::Deleted, None, Lesson::Withhold),
+            (Cookies::Untouched, None, Lesson::Nothing),
+            (Cookies::Fresh, Some(&ann), Lesson::SignIn),
+            (Cookies::Deleted, Some(&ann), Lesson::Withhold),
+        ] {
+            assert_eq!(
+                learn(&taught(Carried::Replaced, cookies, identity)),
+                lesson,
+                "{cookies:?} {identity:?}"
+            );
+        }
     }
 
     #[test]

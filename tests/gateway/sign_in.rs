@@ -211,6 +211,30 @@ async fn a_slow_answer_brings_no_ended_session_back() {
 }
 
 #[tokio::test]
+async fn an_anonymous_answer_that_a_sign_in_overtook_signs_nobody_out() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.anonymous_cookie = true;
+        s.profile = Profile::RotateLogin;
+        s.resurrect = Resurrect::New;
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.browser();
+    browser.navigate("/").await;
+    let anonymous = browser.cookie("SID").expect("a cookie for every visitor");
+    let tab = browser.new_tab();
+    let slow = tokio::spawn(async move { tab.send(Ask::get(Mode::Fetch, "/slow")).await });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    sign_in(&browser, "ann").await;
+    let signed_in = browser.cookie("SID").expect("a cookie");
+    assert_ne!(anonymous, signed_in);
+    world.app.release(1);
+    assert_eq!(slow.await.unwrap().unwrap().status, 200);
+    assert_eq!(browser.cookie("SID"), Some(signed_in), "the answer's own cookie stayed behind");
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
 async fn remember_me_does_not_sign_a_browser_in_again_after_an_end() {
     let world = World::with(
         |s| {
