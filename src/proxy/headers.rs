@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
+
+use crate::session::path;
 
 /// Most addresses of `X-Forwarded-For` that are walked.
 const MAX_HOPS: usize = 32;
@@ -204,6 +206,17 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
     headers.remove(TRAILER);
     for trailer in announced {
         headers.append(TRAILER, trailer);
+    }
+}
+
+/// Takes session ids out of the `Location` of an answer: the browser would send them back, and so would whoever gets
+/// the address from it.
+pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &[String]) {
+    let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
+    if let Some(bare) = path::strip_location(text, host, id_parameters)
+        && let Ok(value) = HeaderValue::from_str(&bare)
+    {
+        headers.insert(LOCATION, value);
     }
 }
 

@@ -62,6 +62,7 @@ impl Proxy {
         let learned =
             learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
         sources::strip_identity(&visit.app, &mut head.headers);
+        headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);
         headers::prepare_response(&mut head.headers);
         match learned {
             Learned::UserUnknown => {

@@ -180,7 +180,7 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if names.is_empty() {
         return (segment.to_owned(), false);
     }
-    let marked = segment.replace("%3B", ";");
+    let marked = segment.replace("%3B", ";").replace("%3b", ";");
     let mut parts = marked.split(';');
     let mut kept = parts.next().unwrap_or_default().to_owned();
     let mut removed = false;
@@ -225,9 +225,77 @@ pub fn strip_query(query: &str, names: &[impl AsRef<str>]) -> Option<String> {
     Some(query.split('&').filter(|pair| !pair.split(';').any(is_id)).collect::<Vec<_>>().join("&"))
 }
 
+/// A `Location` without the session ids that servers write into addresses while they do not know whether the browser
+/// takes cookies (FIELD F11). Only of `host` itself, lower case and with its port: another server's ids are its own.
+/// Returns `None` when nothing had to be removed.
+#[must_use]
+pub fn strip_location(location: &str, host: &str, names: &[impl AsRef<str>]) -> Option<String> {
+    let (origin, rest) = split_origin(location);
+    if !origin.is_empty() && !origin.rsplit('/').next().is_some_and(|o| o.eq_ignore_ascii_case(host)) {
+        return None;
+    }
+    let (target, fragment) = split_before(rest, '#');
+    let (path, query) = split_before(target, '?');
+    let stripped = query.strip_prefix('?').and_then(|query| strip_query(query, names));
+    let mut had_session_id = stripped.is_some();
+    let segments = path.split('/').filter_map(|segment| {
+        let (segment, removed) = strip_matrix(segment, names);
+        let is_id = is_cookieless_id(&segment);
+        had_session_id |= removed || is_id;
+        (!is_id).then_some(segment)
+    });
+    let path = segments.collect::<Vec<_>>().join("/");
+    let query = match stripped.as_deref() {
+        Some("") => String::new(),
+        Some(query) => format!("?{query}"),
+        None => query.to_owned(),
+    };
+    had_session_id.then(|| format!("{origin}{path}{query}{fragment}"))
+}
+
+/// Scheme and authority of an absolute or scheme-relative reference, and what follows.
+fn split_origin(location: &str) -> (&str, &str) {
+    let after = match location.split_once("//") {
+        Some((scheme, after)) if scheme.is_empty() || is_scheme(scheme) => after,
+        Some(_) | None => return ("", location),
+    };
+    let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+    location.split_at(location.len() - after.len() + end)
+}
+
+fn is_scheme(text: &str) -> bool {
+    let name = text.strip_suffix(':').unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
+fn split_before(text: &str, at: char) -> (&str, &str) {
+    text.split_at(text.find(at).unwrap_or(text.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_go_out_of_a_location_of_our_own_host_alone() {
+        for (location, stripped) in [
+            ("/app/home;jsessionid=ABC.node1?x=1#top", Some("/app/home?x=1#top")),
+            ("https://a.example/home;JSESSIONID=ABC", Some("https://a.example/home")),
+            ("//a.example/home%3bjsessionid=ABC", Some("//a.example/home")),
+            ("home;jsessionid=ABC;v=2", Some("home;v=2")),
+            ("/page?PHPSESSID=abc&x=1", Some("/page?x=1")),
+            ("/page?PHPSESSID=abc", Some("/page")),
+            ("https://a.example?PHPSESSID=abc", Some("https://a.example")),
+            ("/(S(abc123))/default.aspx", Some("/default.aspx")),
+            ("https://idp.example/login;jsessionid=ABC", None),
+            ("/plain/../path;v=1?x=1", None),
+            ("/go?to=http%3A%2F%2Fb.example%2F%3Bjsessionid=x", None),
+            ("", None),
+        ] {
+            let found = strip_location(location, "a.example", &["jsessionid", "PHPSESSID"]);
+            assert_eq!(found.as_deref(), stripped, "{location}");
+        }
+    }
 
     proptest::proptest! {
         #[test]

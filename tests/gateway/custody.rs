@@ -1,6 +1,7 @@
 //! Which cookies reach the app: dead tokens never, in any spelling (R3, R4, F11).
 
 use crate::setup::{BY_HEADER, POLICY, World, who};
+use crate::support::app::PASSWORD;
 
 async fn raw(world: &World, target: &str, headers: &str) -> String {
     let browser = world.browser();
@@ -69,6 +70,21 @@ async fn a_dead_token_never_reaches_the_app_in_any_spelling() {
     assert!(!world.app.saw_token(&token), "{:?}", world.app.requests());
     assert!(world.count("tenure_cookies_dropped_total") > 0, "pairs that an app could misread are counted");
     assert_eq!(who(&bob).await.as_deref(), Some("bob"), "the live one counts beside dead ones");
+}
+
+#[tokio::test]
+async fn no_session_id_leaves_in_a_redirect() {
+    let world = World::new().await;
+    let next = "/page;jsessionid=secret.n1?SID=secret&x=1";
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([("username", "ann"), ("password", PASSWORD), ("next", next)])
+        .finish();
+    let head = "POST /login HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n";
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let request = format!("{head}{form}Content-Length: {}\r\n\r\n{body}", body.len());
+    let answer = String::from_utf8_lossy(&world.browser().raw(request).await).to_lowercase();
+    assert!(answer.contains("\r\nlocation: /page?x=1\r\n"), "{answer}");
+    assert!(!answer.contains("secret"), "{answer}");
 }
 
 #[tokio::test]
