@@ -96,7 +96,7 @@ impl Intake {
 
 fn look_up(app: &AppSite, table: &Table, cookies: &RequestCookies<'_>, now: Moment) -> SmallVec<[Found; 2]> {
     let find = |token: &crate::session::cookie::Presented<'_>| {
-        let key = app.hasher.key(token.name, token.id);
+        let key = app.hasher.key(token.name, &token.id);
         let (standing, session) = table.look_up(key, now);
         Found { key, standing, session }
     };

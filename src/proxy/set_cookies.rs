@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::SET_COOKIE;
 
 use super::site::AppSite;
+use crate::session::chunks::join_set;
 use crate::session::cookie::{Attributes, SetCookie, read_set_cookie};
 use crate::session::profile::{CookieKind, rule_for};
 use crate::session::record::{CookieShape, NewToken};
@@ -28,7 +29,7 @@ pub(super) struct Configured {
 pub(super) struct ResponseCookies {
     /// Session cookies and companions.
     pub configured: Vec<Configured>,
-    /// All others, for the sources that read them.
+    /// All others, for the sources that read them, and the chunks of configured cookies.
     others: Vec<SetCookie>,
 }
 
@@ -44,19 +45,29 @@ impl ResponseCookies {
                 None => app.metrics.set_cookie_unreadable(&app.config.name),
             }
         }
+        // ORDER: after all fields, for a cookie's chunks may come before it or after it.
+        cookies.find_keys(app);
         cookies
     }
 
     fn push(&mut self, app: &AppSite, set: SetCookie) {
-        let Some((_, rule)) = rule_for(&app.config.cookies, set.name.as_bytes()) else {
+        let rule = rule_for(&app.config.cookies, set.name.as_bytes());
+        let Some((_, rule)) = rule.filter(|(_, rule)| rule.chunk_of(set.name.as_bytes()).is_none()) else {
             self.others.retain(|other| !is_same_cookie(other, &set));
             self.others.push(set);
             return;
         };
-        let id = rule.extract.id(&set.value);
-        let key = (!set.deletes && !id.is_empty()).then(|| app.hasher.key(set.name.as_bytes(), id));
         self.configured.retain(|other| !is_same_cookie(&other.set, &set));
-        self.configured.push(Configured { kind: rule.kind, key, set });
+        self.configured.push(Configured { kind: rule.kind, key: None, set });
+    }
+
+    fn find_keys(&mut self, app: &AppSite) {
+        for cookie in &mut self.configured {
+            let name = cookie.set.name.as_bytes();
+            let rule = rule_for(&app.config.cookies, name);
+            let id = rule.and_then(|(_, rule)| join_set(rule, &cookie.set, &self.others));
+            cookie.key = id.map(|id| app.hasher.key(name, &id));
+        }
     }
 
     /// The value to which the response sets the cookie `name`; `None` when it does not, or deletes it.

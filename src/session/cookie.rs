@@ -3,13 +3,17 @@
 //! The request side is strict about one thing only: no pair may reach the app that the app could read as a token
 //! while we did not (R4, law 7). A header without configured tokens passes byte for byte (law 11).
 
+use std::borrow::Cow;
+use std::fmt;
+
 use smallvec::SmallVec;
 
 use super::Moment;
-use super::profile::{CookieKind, CookieRule, rule_for};
+use super::chunks::{Joined, Piece, join};
+use super::profile::{CookieKind, CookieRule, Extract, rule_for};
 
-/// A configured cookie as a request presents it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A configured cookie as a request presents it; with its chunks, where it has any.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Presented<'a> {
     /// Index of its rule.
     pub rule: usize,
@@ -18,16 +22,31 @@ pub struct Presented<'a> {
     /// Its name as sent.
     pub name: &'a [u8],
     /// The id within its value. SECURITY: secret.
-    pub id: &'a [u8],
+    pub id: Cow<'a, [u8]>,
     /// Which pair of the header it is.
     pair: usize,
+    /// The pairs of its chunks.
+    chunks: Vec<usize>,
+}
+
+/// SECURITY: the id never appears in `Debug` output (law 10).
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("rule", &self.rule)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The `Cookie` fields of a request, taken apart.
-#[derive(Debug)]
 pub struct RequestCookies<'a> {
     pairs: SmallVec<[Option<&'a [u8]>; 8]>,
-    /// The configured cookies, in the order sent, over all header fields.
+    /// Chunked cookies until all pairs are read.
+    pieces: Vec<Piece<'a>>,
+    /// Chunks were stripped that belong to no cookie.
+    had_leftovers: bool,
+    /// The configured cookies, in the order sent, over all header fields; a chunked one stands where its base stood.
     pub tokens: SmallVec<[Presented<'a>; 2]>,
     /// How many pairs were dropped because the app could have read them as a token though we do not.
     pub dropped: usize,
@@ -37,11 +56,20 @@ impl<'a> RequestCookies<'a> {
     /// Takes the fields apart.
     #[must_use]
     pub fn parse(fields: impl Iterator<Item = &'a [u8]>, rules: &[CookieRule]) -> Self {
-        let mut parsed = Self { pairs: SmallVec::new(), tokens: SmallVec::new(), dropped: 0 };
+        let mut parsed = Self {
+            pairs: SmallVec::new(),
+            pieces: Vec::new(),
+            had_leftovers: false,
+            tokens: SmallVec::new(),
+            dropped: 0,
+        };
         for field in fields {
             for pair in field.split(|b| *b == b';') {
                 parsed.push(pair.trim_ascii(), rules);
             }
+        }
+        if !parsed.pieces.is_empty() {
+            parsed.join_chunks(rules);
         }
         parsed
     }
@@ -56,22 +84,53 @@ impl<'a> RequestCookies<'a> {
             return;
         }
         if let Some((rule, found)) = rule_for(rules, name) {
+            if found.extract == Extract::Chunked {
+                let (base, number) = match found.chunk_of(name) {
+                    Some((base, number)) => (base, Some(number)),
+                    None => (name, None),
+                };
+                self.pieces.push(Piece { base, number, value, pair: self.pairs.len(), rule });
+                self.pairs.push(Some(pair));
+                return;
+            }
             let id = found.extract.id(value);
             // A cookie without a value signs nobody in; it is dropped rather than left for the app to interpret.
             if id.is_empty() {
                 self.dropped += 1;
                 return;
             }
-            let token = Presented { rule, kind: found.kind, name, id, pair: self.pairs.len() };
-            self.tokens.push(token);
+            let (pair, chunks) = (self.pairs.len(), Vec::new());
+            self.tokens.push(Presented { rule, kind: found.kind, name, id: Cow::Borrowed(id), pair, chunks });
         }
         self.pairs.push(Some(pair));
+    }
+
+    /// Makes one token of each base cookie with its chunks. What is not whole, and chunks that belong to nothing, are
+    /// stripped: the app makes nothing of them, and a later version of it might.
+    fn join_chunks(&mut self, rules: &[CookieRule]) {
+        let pieces = std::mem::take(&mut self.pieces);
+        let mut unused: SmallVec<[bool; 8]> = smallvec::smallvec![false; self.pairs.len()];
+        pieces.iter().for_each(|piece| unused[piece.pair] = true);
+        for Joined { base, id, chunks } in join(&pieces) {
+            let (Some(id), Some(rule)) = (id, rules.get(base.rule)) else {
+                self.dropped += 1;
+                continue;
+            };
+            std::iter::once(&base.pair).chain(&chunks).for_each(|pair| unused[*pair] = false);
+            let (rule, kind) = (base.rule, rule.kind);
+            self.tokens.push(Presented { rule, kind, name: base.base, id, pair: base.pair, chunks });
+        }
+        for (pair, _) in unused.iter().enumerate().filter(|(_, unused)| **unused) {
+            self.pairs[pair] = None;
+            self.had_leftovers = true;
+        }
+        self.tokens.sort_by_key(|token| token.pair);
     }
 
     /// Whether the header must be written anew; otherwise it passes byte for byte.
     #[must_use]
     pub fn needs_rewrite(&self) -> bool {
-        self.dropped > 0 || !self.tokens.is_empty()
+        self.dropped > 0 || self.had_leftovers || !self.tokens.is_empty()
     }
 
     /// The header to forward, with the tokens for which `keep` says no removed; `None` when nothing is left.
@@ -80,7 +139,7 @@ impl<'a> RequestCookies<'a> {
         let mut pairs = self.pairs.clone();
         for (index, token) in self.tokens.iter().enumerate() {
             if !keep(index, token) {
-                pairs[token.pair] = None;
+                std::iter::once(&token.pair).chain(&token.chunks).for_each(|pair| pairs[*pair] = None);
             }
         }
         let kept: SmallVec<[&[u8]; 8]> = pairs.into_iter().flatten().collect();
@@ -123,7 +182,7 @@ fn hides_token(pair: &[u8], rules: &[CookieRule]) -> bool {
 
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
     let (name, _) = split_pair(part.trim_ascii());
-    rules.iter().any(|rule| rule.name.matches_any_case(name)) || is_mangled_token(name, rules)
+    rules.iter().any(|rule| rule.covers_any_case(name)) || is_mangled_token(name, rules)
 }
 
 /// Names that some app reads as the configured one: other case (ASP.NET), escapes, and PHP's mangling, which
@@ -142,7 +201,7 @@ fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
     rules.iter().any(|rule| {
         let stem_mangled = mangle(rule.name.stem().as_bytes());
         candidates.iter().any(|candidate| {
-            rule.name.matches_any_case(candidate)
+            rule.covers_any_case(candidate)
                 || (stem_mangled.eq_ignore_ascii_case(candidate)
                     && stem_mangled != rule.name.stem().as_bytes())
         })
@@ -180,8 +239,8 @@ pub struct SetCookie {
 }
 
 /// SECURITY: the value never appears in `Debug` output (law 10).
-impl std::fmt::Debug for SetCookie {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SetCookie")
             .field("name", &self.name)
             .field("attributes", &self.attributes)

@@ -15,6 +15,7 @@
 //! | *lesson* | what a response teaches about sessions |
 
 pub mod activity;
+pub mod chunks;
 pub mod cookie;
 pub mod device;
 pub mod gate;
@@ -24,6 +25,7 @@ pub mod layers;
 pub mod lesson;
 pub mod path;
 pub mod policy;
+pub mod preset;
 pub mod profile;
 pub mod record;
 pub mod return_to;

@@ -68,6 +68,40 @@ impl NamePattern {
     }
 }
 
+impl CookieRule {
+    /// Whether the cookie `name` belongs to this rule: a cookie that it names, or a chunk of one.
+    #[must_use]
+    pub fn covers(&self, name: &[u8]) -> bool {
+        self.name.matches(name) || self.chunk_of(name).is_some()
+    }
+
+    /// As [`Self::covers`], when case is ignored.
+    #[must_use]
+    pub fn covers_any_case(&self, name: &[u8]) -> bool {
+        let chunk = || split_chunk(name).filter(|_| self.extract == Extract::Chunked);
+        self.name.matches_any_case(name) || chunk().is_some_and(|(base, _)| self.name.matches_any_case(base))
+    }
+
+    /// The base name and the number, from 1, when `name` is a chunk of a cookie of this rule: `NameC1`, `NameC2`.
+    #[must_use]
+    pub fn chunk_of<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], usize)> {
+        let (base, number) = split_chunk(name).filter(|_| self.extract == Extract::Chunked)?;
+        self.name.matches(base).then_some((base, number))
+    }
+}
+
+/// Splits `NameC12` into `Name` and 12. Case is ignored, as ASP.NET ignores it; a number with a leading zero is none, as
+/// the app asks for `C1` by that very name.
+fn split_chunk(name: &[u8]) -> Option<(&[u8], usize)> {
+    let digits = name.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let (head, number) = name.split_at(name.len() - digits);
+    let base = head.strip_suffix(b"C").or_else(|| head.strip_suffix(b"c"))?;
+    if base.is_empty() || number.first().is_none_or(|first| *first == b'0') {
+        return None;
+    }
+    Some((base, std::str::from_utf8(number).ok()?.parse().ok()?))
+}
+
 /// How the id is taken out of a cookie's value. In every form surrounding double quotes are no part of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extract {
@@ -75,13 +109,26 @@ pub enum Extract {
     Whole,
     /// Servlet containers append the route of the node, `id.node1`; a failover changes it and not the session (F3).
     WithoutRoute,
+    /// The value is the id, unless it says `chunks-N`: then the id stands in the cookies `NameC1` to `NameCN` (F2).
+    /// [`chunks`](super::chunks) joins them.
+    Chunked,
 }
+
+/// Names that begin so are written by a `ChunkingCookieManager`: ASP.NET Core (`CookieAuthenticationDefaults.CookiePrefix`)
+/// and OWIN on ASP.NET (`CookieAuthenticationDefaults.CookiePrefix` of Katana).
+const CHUNKED_FAMILIES: [&str; 2] = [".AspNetCore.", ".AspNet."];
 
 impl Extract {
     /// The usual form for a cookie of this name.
     #[must_use]
     pub fn for_name(name: &str) -> Self {
-        if name.eq_ignore_ascii_case("JSESSIONID") { Self::WithoutRoute } else { Self::Whole }
+        if name.eq_ignore_ascii_case("JSESSIONID") {
+            Self::WithoutRoute
+        } else if CHUNKED_FAMILIES.iter().any(|family| name.starts_with(family)) {
+            Self::Chunked
+        } else {
+            Self::Whole
+        }
     }
 
     /// The id within `value`; empty when there is none.
@@ -92,16 +139,71 @@ impl Extract {
             other => other,
         };
         match self {
-            Self::Whole => bare,
+            Self::Whole | Self::Chunked => bare,
             Self::WithoutRoute => bare.split(|b| *b == b'.').next().unwrap_or(bare),
         }
     }
 }
 
-/// The rule that covers `name`, with its index.
+/// The rule that covers `name`, be it a cookie or a chunk of one, with its index.
 #[must_use]
 pub fn rule_for<'a>(rules: &'a [CookieRule], name: &[u8]) -> Option<(usize, &'a CookieRule)> {
-    rules.iter().enumerate().find(|(_, rule)| rule.name.matches(name))
+    rules.iter().enumerate().find(|(_, rule)| rule.covers(name))
+}
+
+/// The name of the gateway's own cookie for the app `app` with custody `vault`, over https. The prefix makes a browser
+/// refuse it from anybody but this host over TLS (RFC 6265bis section 4.1.3.2).
+#[must_use]
+pub fn vault_cookie_https(app: &str) -> String {
+    format!("__Host-{}", vault_cookie_http(app))
+}
+
+/// The same over plain http, where a browser takes no cookie with a `__Host-` prefix.
+#[must_use]
+pub fn vault_cookie_http(app: &str) -> String {
+    format!("tenure-{app}")
+}
+
+/// Attributes that are added to the app's session cookies on their way to the browser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Harden {
+    /// Adds `Secure`.
+    pub secure: bool,
+    /// Adds `HttpOnly`.
+    pub http_only: bool,
+    /// Sets `SameSite`.
+    pub same_site: Option<SameSite>,
+}
+
+impl Harden {
+    /// Whether nothing is added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A value of the `SameSite` attribute (RFC 6265bis section 5.6.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// Sent with navigations from other sites.
+    Lax,
+    /// Sent within the site alone.
+    Strict,
+    /// Sent everywhere; browsers take it with `Secure` only.
+    None,
+}
+
+impl SameSite {
+    /// As `Set-Cookie` writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lax => "Lax",
+            Self::Strict => "Strict",
+            Self::None => "None",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +221,36 @@ mod tests {
         ] {
             assert_eq!(extract.id(value.as_bytes()), id.as_bytes());
         }
+    }
+
+    #[test]
+    fn chunks_are_told_by_their_names() {
+        let rule = |name: &str| CookieRule {
+            name: NamePattern::parse(name),
+            kind: CookieKind::Session,
+            extract: Extract::for_name(name),
+        };
+        let cookies = rule(".AspNetCore.Cookies");
+        assert_eq!(
+            cookies.chunk_of(b".AspNetCore.CookiesC12"),
+            Some((b".AspNetCore.Cookies".as_slice(), 12))
+        );
+        for other in
+            [".AspNetCore.Cookies", ".AspNetCore.CookiesC", ".AspNetCore.CookiesC01", ".AspNetCore.C1"]
+        {
+            assert_eq!(cookies.chunk_of(other.as_bytes()), None, "{other}");
+        }
+        assert!(
+            cookies.covers_any_case(b".aspnetcore.cookiesc1") && !cookies.covers(b".aspnetcore.cookiesc1")
+        );
+        assert_eq!(rule("sid").chunk_of(b"sidC1"), None, "only such cookies are chunked");
+        assert!(rule_for(&[cookies], b".AspNetCore.CookiesC1").is_some());
+    }
+
+    #[test]
+    fn the_vault_s_cookie_bears_the_name_of_the_app() {
+        assert_eq!(vault_cookie_https("crm"), "__Host-tenure-crm");
+        assert_eq!(vault_cookie_http("crm"), "tenure-crm");
     }
 
     #[test]
