@@ -13,9 +13,10 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use tenure::config::{AdminListen, Config, Fault, Faults, StoreKind, check_text, load};
+use tenure::config::{AdminListen, App, Config, Custody, Fault, Faults, Origin, StoreKind, check_text, load};
 use tenure::session::identity::{JwtKeys, SetsCookie, SourceKind, UserCase};
 use tenure::session::layers::{Limit, Subject};
+use tenure::session::profile::{CookieKind, Extract, Harden, SameSite};
 use tenure::session::{OnLimit, Span};
 
 /// A directory with the files that configurations of the tests name.
@@ -76,7 +77,7 @@ fn told(fault: &Fault) -> String {
 fn every_bad_file_is_refused_with_just_its_faults() {
     let base = Base::new();
     let paths = cases("bad");
-    assert!(paths.len() >= 35, "only {} bad files were found", paths.len());
+    assert!(paths.len() >= 37, "only {} bad files were found", paths.len());
     let mut wrong = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy();
@@ -118,7 +119,7 @@ fn no_fault_repeats_a_secret() {
 fn every_good_file_is_read() {
     let base = Base::new();
     let paths = cases("good");
-    assert!(paths.len() >= 4, "only {} good files were found", paths.len());
+    assert!(paths.len() >= 5, "only {} good files were found", paths.len());
     for path in paths {
         let config = base.check(&path).unwrap_or_else(|faults| panic!("{faults}"));
         assert!(!config.summary().is_empty());
@@ -147,7 +148,10 @@ fn the_smallest_file_has_the_contract_s_defaults() {
     assert_eq!(config.policy.base.on_limit, OnLimit::EndOldest);
     assert_eq!((config.admin.listen, config.admin.tokens.len()), (None, 0));
     assert_eq!(config.limits.header_bytes, 65_536);
-    assert_eq!(config.limits.body_bytes, None);
+    assert_eq!((config.limits.body_bytes, config.limits.jar_bytes), (None, 65_536));
+    assert_eq!((app.custody, &app.app_logout, app.harden), (Custody::Track, &None, Harden::default()));
+    assert!(app.preset.is_none() && app.filled.is_empty() && app.pass_cookies.is_empty());
+    assert!(!app.app_commands && !app.clear_on_end && !app.i_accept_replay);
     assert_eq!(config.limits.rotation_grace, Span::from_secs(10));
     assert_eq!(config.drain.timeout, Span::from_secs(30));
     assert!(matches!(config.store.kind, StoreKind::Path(path) if path.ends_with("data")));
@@ -215,6 +219,127 @@ fn several_apps_are_told_apart() {
     assert!(secret.expose().starts_with(env!("CARGO_MANIFEST_DIR").as_bytes()));
     assert_eq!(config.limits.body_bytes, Some(10 << 20));
     assert_eq!(config.limits.rotation_grace, Span::ZERO);
+}
+
+fn app<'a>(config: &'a Config, name: &str) -> &'a App {
+    config.apps.iter().find(|app| app.name == name).unwrap()
+}
+
+/// Names of the session cookies, and of the companions, with a space between them.
+fn cookies(app: &App, kind: CookieKind) -> String {
+    let rules = app.cookies.iter().filter(|rule| rule.kind == kind);
+    rules.map(|rule| rule.name.stem()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_preset_says_what_the_file_does_not() {
+    let config = Base::new().good("presets");
+    let expected = [
+        ("tomcat", "JSESSIONID", "JSESSIONIDSSO remember-me", "track", Some("/login.jsp"), ""),
+        ("spring", "APPSESSION", "remember-me", "track", Some("/login"), ""),
+        ("php", "PHPSESSID", "", "track", None, ""),
+        (
+            "laravel",
+            "laravel_session laravel-session",
+            "remember_web_",
+            "vault",
+            Some("/login"),
+            "XSRF-TOKEN",
+        ),
+        ("rails", "_crm_session", "", "vault", None, ""),
+        ("django", "sessionid", "", "track", None, ""),
+        ("flask", "session", "remember_token", "track", None, ""),
+        ("express", "connect.sid", "", "vault", None, "ui_ theme"),
+        ("aspnet", "ASP.NET_SessionId .ASPXAUTH .AspNet.ApplicationCookie", "", "track", None, ""),
+        ("aspnetcore", "MyAuth", "", "vault", Some("/signin"), ""),
+        ("coldfusion", "CFTOKEN JSESSIONID", "stay", "track", Some("/login.cfm"), ""),
+    ];
+    let found: Vec<_> = config
+        .apps
+        .iter()
+        .map(|app| {
+            let passed: Vec<_> = app.pass_cookies.iter().map(|name| name.stem()).collect();
+            let kinds = [CookieKind::Session, CookieKind::Companion].map(|kind| cookies(app, kind));
+            (app.name.clone(), kinds, app.custody.as_str(), app.login.clone(), passed.join(" "))
+        })
+        .collect();
+    let expected = expected.map(|(name, session, companions, custody, login, passed)| {
+        let kinds = [session.to_owned(), companions.to_owned()];
+        (name.to_owned(), kinds, custody, login.map(str::to_owned), passed.to_owned())
+    });
+    assert_eq!(found, expected);
+    assert_eq!(app(&config, "spring").cookies[0].extract, Extract::WithoutRoute);
+    assert_eq!(app(&config, "spring").cookies[1].extract, Extract::Whole, "a companion has no route");
+    assert_eq!(app(&config, "aspnetcore").cookies[0].extract, Extract::Chunked);
+    let logout = |name: &str, method: &str, path: &str| {
+        app(&config, name).logout.as_ref().unwrap().matches(method, path)
+    };
+    assert!(logout("spring", "POST", "/logout") && !logout("spring", "GET", "/logout"));
+    assert!(logout("aspnetcore", "POST", "/signout") && logout("django", "GET", "/accounts/logout/"));
+    assert!(app(&config, "spring").sign_in[0].matches("POST", "/login"), "by the preset's login");
+    assert!(app(&config, "flask").i_accept_replay);
+}
+
+#[test]
+fn what_an_end_does_to_the_app_is_read() {
+    let config = Base::new().good("presets");
+    let php = app(&config, "php");
+    let harden = Harden { secure: true, http_only: true, same_site: Some(SameSite::Strict) };
+    assert_eq!(php.harden, harden);
+    let logout = php.app_logout.as_ref().unwrap();
+    assert_eq!((logout.method.as_str(), logout.path.as_str()), ("POST", "/logout.php?really=1"));
+    assert!(php.clear_on_end && php.app_commands);
+    assert_eq!(config.limits.jar_bytes, 4096);
+}
+
+#[test]
+fn check_says_what_a_preset_expanded_to_and_what_it_advises() {
+    let config = Base::new().good("presets");
+    let (summary, notes) = (config.summary(), config.notes());
+    let has = |lines: &[String], text: &str| lines.iter().any(|line| line.contains(text));
+    for line in [
+        "preset  tomcat for tomcat: cookie JSESSIONID (preset); companions JSESSIONIDSSO, remember-me (preset); \
+         custody track (default); login /login.jsp (file)",
+        "preset  laravel for laravel: cookie laravel_session, laravel-session (preset); companions remember_web_* (preset); \
+         custody vault (preset); login /login (preset); logout POST /logout (preset); pass_cookies XSRF-TOKEN (preset)",
+        "preset  aspnetcore for aspnetcore: cookie MyAuth (file); custody vault (preset); login /signin (file); \
+         logout POST /signout (file); pass_cookies none (file)",
+        "cookie laravel_session, laravel-session, companions remember_web_*, custody vault",
+    ] {
+        assert!(has(&summary, line), "{line}\n{summary:#?}");
+    }
+    for note in [
+        "app \"php\": php hands out the same id again after an end",
+        "app \"aspnet\": aspnet hands out",
+        "app \"coldfusion\": coldfusion hands out",
+        "app \"rails\": companions of the preset left out, remember_user_token: neither login nor sign_in is known",
+        "app \"django\": login of the preset left out, /accounts/login/: the file says that people sign in elsewhere",
+        "app \"django\": pass_cookies of the preset left out, csrftoken: with track every cookie goes to the browser",
+        "app \"laravel\": without [listen] https or trusted_proxies the cookie tenure-laravel goes without Secure",
+        "app \"flask\": copies of its cookie outlive an end",
+    ] {
+        assert!(has(&notes, note), "{note}\n{notes:#?}");
+    }
+    assert!(!has(&notes, "tomcat hands out") && !has(&notes, "tenure-php"), "{notes:#?}");
+    let filled = &app(&config, "rails").filled;
+    let left_out = filled.iter().filter(|filled| matches!(filled.origin, Origin::LeftOut(_)));
+    assert_eq!(left_out.map(|filled| filled.key).collect::<Vec<_>>(), ["companions"]);
+}
+
+#[test]
+fn a_secure_way_in_keeps_check_quiet_about_the_vault_s_cookie() {
+    let file = |listen: &str| {
+        format!(
+            "[listen]\nhttp = \"127.0.0.1:0\"\n{listen}\n[[app]]\nupstream = \"http://a\"\ncookie = \"sid\"\ncustody = \"vault\"\n"
+        )
+    };
+    let warned = |listen: &str| {
+        let config = check_text("config.toml", &file(listen), Path::new(""))
+            .unwrap_or_else(|faults| panic!("{faults}"));
+        config.notes().iter().any(|note| note.contains("without Secure"))
+    };
+    assert!(warned(""));
+    assert!(!warned("trusted_proxies = [\"10.0.0.0/8\"]"));
 }
 
 #[test]

@@ -3,20 +3,25 @@
 use std::num::NonZeroUsize;
 
 use super::raw::{Mark, Section, Value};
-use super::{App, MethodPath, cookies, hosts, identity, later, policy, upstream, value};
+use super::{App, MethodPath, cookies, custody, hosts, identity, policy, preset, upstream, value};
 use crate::session::activity::InactiveRule;
 use crate::session::gate::Unseen;
 use crate::session::identity::{SourceKind, SourceRule, UserCase, normal_name};
 use crate::session::layers::Layer;
 use crate::session::path::Pattern;
+use crate::session::preset::Preset;
 
 /// Keys of `[[app]]`; a line below `[[app.identity]]` or `[app.policy]` lands in the wrong table.
 const KEYS: &[&str] = &[
     "name",
     "hosts",
     "upstream",
+    "preset",
     "cookie",
     "companions",
+    "custody",
+    "i_accept_replay",
+    "pass_cookies",
     "login",
     "logout",
     "public",
@@ -31,6 +36,10 @@ const KEYS: &[&str] = &[
     "require_user",
     "unidentified",
     "websocket_activity",
+    "app_logout",
+    "app_commands",
+    "harden",
+    "clear_on_end",
     "max_upstream_connections",
 ];
 
@@ -47,8 +56,8 @@ pub(super) struct ReadApp {
 
 /// Where a key belongs that stands below one of an app's own tables.
 pub(super) fn belongs_to_app(key: &str, table: &str) -> Option<String> {
-    let known = KEYS.contains(&key) || later::app_keys().any(|later| later == key);
-    known.then(|| format!("{key:?} belongs to [[app]]: move the line above the app's first {table}"))
+    KEYS.contains(&key)
+        .then(|| format!("{key:?} belongs to [[app]]: move the line above the app's first {table}"))
 }
 
 pub(super) fn read_all(root: &mut Section<'_>) -> Vec<ReadApp> {
@@ -79,23 +88,37 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
     let name = section.value("name");
     let hosts = section.value("hosts");
     let user_case = read_case(&mut section);
-    let login = section.value("login");
-    let sign_in = section.value("sign_in");
-    let cookies = cookies::read(&mut section, login.is_some() || sign_in.is_some());
+    let choice = preset::read(&mut section);
+    let preset = choice.known();
+    let mut cookies = cookies::read(&mut section, choice);
     let identity = identity::read_all(&mut section, &cookies);
-    let login = login.and_then(|value| read_login(&value));
+    let declared = declared_sign_in(section.value("sign_in").as_ref(), &identity);
+    let login = read_login(&mut section, preset, declared.as_deref());
+    let sign_in = declared.unwrap_or_else(|| post_to(login.as_deref()));
+    cookies::settle_companions(&mut section, &mut cookies, login.is_some() || !sign_in.is_empty());
     let unseen = read_unseen(&mut section);
     let at = |value: &Option<Value<'_>>| value.as_ref().map_or_else(|| section.at.clone(), |v| v.at.clone());
     let (name_at, hosts_at) = (at(&name), at(&hosts));
-    let app = App {
-        name: name.and_then(|value| read_name(&value)).unwrap_or_else(|| default_name(index)),
+    let name = name.and_then(|value| read_name(&value)).unwrap_or_else(|| default_name(index));
+    let held = custody::read(&mut section, preset, &cookies, &name);
+    let mut app = App {
+        name,
         hosts: hosts.iter().flat_map(Value::one_or_more).filter_map(|value| hosts::read(&value)).collect(),
         upstream: upstream::read(&mut section),
+        preset,
+        filled: Vec::new(),
         cookies,
-        logout: section.value("logout").and_then(|value| value.read(method_path)),
+        custody: held.custody,
+        pass_cookies: held.pass_cookies,
+        i_accept_replay: held.i_accept_replay,
+        app_logout: held.app_logout,
+        app_commands: section.flag("app_commands", false),
+        harden: held.harden,
+        clear_on_end: section.flag("clear_on_end", false),
+        logout: read_logout(&mut section, preset),
         public: section.list("public").iter().filter_map(Value::pattern).collect(),
         inactive: section.list("inactive").iter().filter_map(|value| value.read(inactive)).collect(),
-        sign_in: read_sign_in(sign_in.as_ref(), &identity, login.as_deref()),
+        sign_in,
         return_to: read_return_to(&mut section, login.is_some()),
         login,
         unseen,
@@ -116,8 +139,8 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
             .unwrap_or(DEFAULT_CONNECTIONS),
         identity,
     };
+    app.filled = preset::filled(&mut section, &app);
     let layer = policy::read_app_layer(section.sub("policy"));
-    later::refuse_in_app(&mut section);
     section.finish_with(|key| policy::is_setting(key).then(|| format!("write [app.policy] above {key:?}")));
     ReadApp { app, layer, name_at, hosts_at }
 }
@@ -167,14 +190,37 @@ pub(super) fn name(value: &Value<'_>, case: UserCase) -> Option<String> {
     })
 }
 
-/// `login` is a path, and stands for the one path that it says: no pattern.
-fn read_login(value: &Value<'_>) -> Option<String> {
-    let login = value.app_path()?;
-    if login.split('?').next().is_some_and(|path| path.contains(['*', '[', '{'])) {
-        value.fault(format!("{login:?} is a pattern"), "name the one page where people sign in");
+/// The login page: the file's, else the preset's. Where the file says that people sign in elsewhere than at the preset's
+/// page, the app is not as its framework's default, and the preset's page would send them astray.
+fn read_login(
+    section: &mut Section<'_>,
+    preset: Option<&'static Preset>,
+    declared: Option<&[MethodPath]>,
+) -> Option<String> {
+    if let Some(value) = section.value("login") {
+        return plain_path(&value, "name the one page where people sign in");
+    }
+    let login = preset?.login?;
+    declared
+        .is_none_or(|paths| paths.iter().any(|declared| declared.path.matches(login)))
+        .then(|| login.to_owned())
+}
+
+/// A path of the app that stands for the one path that it says: no pattern.
+pub(super) fn plain_path(value: &Value<'_>, hint: &str) -> Option<String> {
+    let path = value.app_path()?;
+    if value::is_pattern(&path) {
+        value.fault(format!("{path:?} is a pattern"), hint);
         return None;
     }
-    Some(login)
+    Some(path)
+}
+
+fn read_logout(section: &mut Section<'_>, preset: Option<&'static Preset>) -> Option<MethodPath> {
+    match section.value("logout") {
+        Some(value) => value.read(method_path),
+        None => method_path(preset?.logout?).ok(),
+    }
 }
 
 fn read_unseen(section: &mut Section<'_>) -> Unseen {
@@ -205,7 +251,7 @@ fn read_unseen(section: &mut Section<'_>) -> Unseen {
 
 fn read_return_to(section: &mut Section<'_>, has_login: bool) -> Option<String> {
     let value = section.value("return_to")?;
-    if !has_login {
+    if !has_login && section.value("login").is_none() {
         let hint = "add login = \"/login\", or remove return_to";
         section.sink.missing(&value.at, "return_to without login has nowhere to go", hint);
     }
@@ -228,12 +274,11 @@ fn read_require_user(section: &mut Section<'_>, identity: &[SourceRule]) -> bool
     required
 }
 
-/// By default people sign in where a login form is posted to, else by POST to `login` (R6).
-fn read_sign_in(value: Option<&Value<'_>>, identity: &[SourceRule], login: Option<&str>) -> Vec<MethodPath> {
+/// Where the file says that people sign in: `sign_in`, else where a login form is posted to (R6).
+fn declared_sign_in(value: Option<&Value<'_>>, identity: &[SourceRule]) -> Option<Vec<MethodPath>> {
     if let Some(value) = value {
-        return value.one_or_more().iter().filter_map(|value| value.read(method_path)).collect();
+        return Some(value.one_or_more().iter().filter_map(|value| value.read(method_path)).collect());
     }
-    let post = |path: Pattern| MethodPath { method: Some("POST".to_owned()), path };
     let form = |source: &SourceRule| match &source.kind {
         SourceKind::LoginForm(form) => Some(post(form.path.clone())),
         SourceKind::ResponseHeader(_)
@@ -244,11 +289,17 @@ fn read_sign_in(value: Option<&Value<'_>>, identity: &[SourceRule], login: Optio
         | SourceKind::RequestHeader(_) => None,
     };
     let forms: Vec<_> = identity.iter().filter_map(form).collect();
-    if !forms.is_empty() {
-        return forms;
-    }
+    (!forms.is_empty()).then_some(forms)
+}
+
+/// Without any other word people sign in by POST to `login` (R6).
+fn post_to(login: Option<&str>) -> Vec<MethodPath> {
     let path = login.and_then(|login| login.split('?').next());
     path.and_then(|path| Pattern::parse(path).ok()).map(post).into_iter().collect()
+}
+
+fn post(path: Pattern) -> MethodPath {
+    MethodPath { method: Some("POST".to_owned()), path }
 }
 
 /// `"POST /login"` or `"/login"`.

@@ -90,7 +90,7 @@ pub(super) fn header(value: &Value<'_>) -> Option<HeaderName> {
 
 fn plain_cookie(value: &Value<'_>, session_cookies: &[CookieRule]) -> Option<String> {
     let name = value.read(cookies::cookie_name)?;
-    if session_cookies.iter().any(|rule| rule.name.matches(name.as_bytes())) {
+    if session_cookies.iter().any(|rule| rule.covers(name.as_bytes())) {
         let hint = "name the second cookie that holds the user's name in clear text";
         value.fault(format!("{name:?} is a cookie that must never be shown"), hint);
         return None;

@@ -3,14 +3,13 @@
 use tracing::Level;
 
 use super::raw::{Section, Value};
-use super::{Drain, Limits, Log, LogFormat, later};
+use super::{Drain, Limits, Log, LogFormat};
 use crate::session::Span;
 
 /// Longer than any parallel requests of one page; a value from before a rotation must not live on.
 const MAX_GRACE: Span = Span::from_secs(300);
 
 pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
-    later::refuse_in_limits(&mut section);
     let mut span = |key: &'static str, default: u64| {
         section.value(key).and_then(|value| value.span()).unwrap_or(Span::from_secs(default))
     };
@@ -19,8 +18,12 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     let limits = Limits {
         header_bytes: section
             .value("header_bytes")
-            .and_then(|value| header_bytes(&value))
-            .unwrap_or(64 << 10),
+            .and_then(|value| bounded(&value, "the head of a request"))
+            .unwrap_or(DEFAULT_BYTES),
+        jar_bytes: section
+            .value("jar_bytes")
+            .and_then(|value| bounded(&value, "the cookie jar of a session"))
+            .unwrap_or(DEFAULT_BYTES),
         body_bytes: section.value("body_bytes").and_then(|value| value.size()).flatten(),
         anonymous_sessions: section
             .value("anonymous_sessions")
@@ -40,12 +43,18 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     limits
 }
 
+/// What a request's head and a session's jar may hold when the file says nothing: more than any browser sends to one host.
+const DEFAULT_BYTES: usize = 64 << 10;
+
 /// Too small refuses every browser, too large lets anybody fill the memory.
-fn header_bytes(value: &Value<'_>) -> Option<usize> {
+const BYTES: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
+
+/// A size that must have a bound, within [`BYTES`].
+fn bounded(value: &Value<'_>, what: &str) -> Option<usize> {
     let size = value.size()?;
-    let fits = size.filter(|size| (4 << 10..=1 << 20).contains(size));
+    let fits = size.filter(|size| BYTES.contains(size));
     if fits.is_none() {
-        value.fault("the head of a request needs a bound from 4KiB to 1MiB", "write \"64KiB\"");
+        value.fault(format!("{what} needs a bound from 4KiB to 1MiB"), "write \"64KiB\"");
     }
     usize::try_from(fits?).ok()
 }

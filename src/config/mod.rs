@@ -8,6 +8,7 @@ mod admin;
 mod app;
 mod check;
 mod cookies;
+mod custody;
 mod fault;
 mod hosts;
 mod identity;
@@ -16,6 +17,7 @@ mod later;
 mod limits;
 mod listen;
 mod policy;
+mod preset;
 mod raw;
 mod roles;
 mod secret;
@@ -31,8 +33,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 pub use check::{check_text, load};
+pub use custody::{AppLogout, Custody};
 pub use fault::{Fault, Faults};
 use http::HeaderName;
+pub use preset::{Filled, Origin};
 pub use roles::known_scope;
 pub use secret::Secret;
 
@@ -41,7 +45,8 @@ use crate::session::gate::Unseen;
 use crate::session::identity::{SourceRule, UserCase};
 use crate::session::layers::Layers;
 use crate::session::path::Pattern;
-use crate::session::profile::CookieRule;
+use crate::session::preset::Preset;
+use crate::session::profile::{CookieRule, Harden, NamePattern};
 use crate::session::{Moment, Span};
 
 /// A whole, checked configuration.
@@ -102,8 +107,26 @@ pub struct App {
     pub hosts: Vec<String>,
     /// Where the app is, at least one.
     pub upstream: Vec<Upstream>,
+    /// The preset that the file names.
+    pub preset: Option<&'static Preset>,
+    /// What the preset could fill in, and where each value came from; empty without a preset.
+    pub filled: Vec<Filled>,
     /// `cookie` first, then `companions`.
     pub cookies: Vec<CookieRule>,
+    /// Who keeps the app's cookies.
+    pub custody: Custody,
+    /// With `vault`, the cookies that go to the browser all the same; they cover no configured cookie.
+    pub pass_cookies: Vec<NamePattern>,
+    /// `track` was chosen for a cookie of which copies outlive a session's end.
+    pub i_accept_replay: bool,
+    /// The app's own logout, called with the dead cookie at an end.
+    pub app_logout: Option<AppLogout>,
+    /// `Tenure-Command` of the upstream is obeyed.
+    pub app_commands: bool,
+    /// What is added to the app's session cookies; nothing with `vault`.
+    pub harden: Harden,
+    /// An end is answered with `Clear-Site-Data` and `Cache-Control: no-store`.
+    pub clear_on_end: bool,
     /// The login page, path and perhaps query.
     pub login: Option<String>,
     /// The logout path.
@@ -236,6 +259,8 @@ pub enum StoreKind {
 pub struct Limits {
     /// Largest head of a request, in bytes.
     pub header_bytes: usize,
+    /// Most that the cookie jar of one session may hold, in bytes, from 4 KiB to 1 MiB.
+    pub jar_bytes: usize,
     /// Largest request body; `None` is off.
     pub body_bytes: Option<u64>,
     /// Most anonymous sessions.

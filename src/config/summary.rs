@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use super::{AdminListen, App, Config, StoreKind, cookies};
+use super::{AdminListen, App, Config, Custody, Origin, StoreKind, cookies};
 use crate::session::identity::SourceKind;
-use crate::session::profile::CookieKind;
+use crate::session::profile::{CookieKind, vault_cookie_http};
 
 impl Config {
     /// What the configuration means, a line for each part.
@@ -13,7 +13,10 @@ impl Config {
         let listen = &self.listen;
         let mut lines =
             vec![format!("listen  {}", join([named("http", listen.http), named("https", listen.https)]))];
-        lines.extend(self.apps.iter().map(|app| format!("app     {app}")));
+        for app in &self.apps {
+            lines.push(format!("app     {app}"));
+            lines.extend(app.expansion().map(|expansion| format!("preset  {expansion}")));
+        }
         let base = &self.policy.base;
         let off = |limit: Option<String>| limit.unwrap_or_else(|| "off".to_owned());
         lines.push(format!(
@@ -87,6 +90,16 @@ impl Config {
         if !app.enforce {
             notes.push(format!("app {name:?} is observed only (enforce = false)"));
         }
+        notes.extend(custody_notes(app));
+        if app.custody == Custody::Vault
+            && self.listen.https.is_none()
+            && self.listen.trusted_proxies.is_empty()
+        {
+            let cookie = vault_cookie_http(name);
+            notes.push(format!(
+                "app {name:?}: without [listen] https or trusted_proxies the cookie {cookie} goes without Secure"
+            ));
+        }
         let from_proxy =
             app.identity.iter().any(|source| matches!(source.kind, SourceKind::RequestHeader(_)));
         if from_proxy && self.listen.trusted_proxies.is_empty() {
@@ -95,6 +108,50 @@ impl Config {
             ));
         }
         notes
+    }
+}
+
+/// What weakens the custody of an app, or was left out of its preset.
+fn custody_notes(app: &App) -> Vec<String> {
+    let name = &app.name;
+    let mut notes = Vec::new();
+    if let Some(preset) = app.preset.filter(|preset| preset.recycles && app.custody == Custody::Track) {
+        notes.push(format!(
+            "app {name:?}: {} hands out the same id again after an end, and copies of the cookie live again with it; \
+             custody = \"vault\" keeps them out",
+            preset.name
+        ));
+    }
+    if app.i_accept_replay {
+        notes.push(format!("app {name:?}: copies of its cookie outlive an end (i_accept_replay = true)"));
+    }
+    for filled in &app.filled {
+        if let Origin::LeftOut(why) = filled.origin {
+            notes.push(format!(
+                "app {name:?}: {} of the preset left out, {}: {why}",
+                filled.key, filled.value
+            ));
+        }
+    }
+    notes
+}
+
+impl App {
+    /// What the preset expanded to, each value with its origin; `None` without a preset. What was left out is a note.
+    fn expansion(&self) -> Option<String> {
+        let preset = self.preset?;
+        let value = |filled: &super::Filled| {
+            let origin = match filled.origin {
+                Origin::File => "file",
+                Origin::Preset => "preset",
+                Origin::Default => "default",
+                Origin::LeftOut(_) => return None,
+            };
+            let value = if filled.value.is_empty() { "none" } else { &filled.value };
+            Some(format!("{} {value} ({origin})", filled.key))
+        };
+        let values: Vec<_> = self.filled.iter().filter_map(value).collect();
+        Some(format!("{} for {}: {}", preset.name, self.name, values.join("; ")))
     }
 }
 
@@ -114,6 +171,9 @@ impl Display for App {
         write!(f, "{}: {hosts} -> {}, cookie {}", self.name, join(upstream), of_kind(CookieKind::Session))?;
         if self.cookies.iter().any(|rule| rule.kind == CookieKind::Companion) {
             write!(f, ", companions {}", of_kind(CookieKind::Companion))?;
+        }
+        if self.custody == Custody::Vault {
+            f.write_str(", custody vault")?;
         }
         match self.identity.is_empty() {
             true => f.write_str(", users unknown"),

@@ -117,25 +117,7 @@ impl<'t> Value<'t> {
     /// A path of the app with perhaps a query: it starts with one slash and is in normal form, so that it is
     /// comparable with the paths of requests.
     pub(super) fn app_path(&self) -> Option<String> {
-        self.read(|text| {
-            let wrong =
-                |message: &str| (format!("{text:?} {message}"), "write a path such as \"/login\"".to_owned());
-            if !text.starts_with('/') || text.starts_with("//") || text.starts_with("/\\") {
-                return Err(wrong("is not a path that starts with one slash"));
-            }
-            if text.bytes().any(|b| !b.is_ascii_graphic() || b"#\\\"<>".contains(&b)) {
-                return Err(wrong("holds a character that no path has"));
-            }
-            let path = text.split('?').next().unwrap_or(text);
-            let normal = normalise(path, &[""; 0]).map_err(|_| wrong("holds a broken escape"))?.path;
-            if normal != path {
-                return Err((format!("{path:?} is not in normal form"), format!("write {normal:?}")));
-            }
-            if path == "/.tenure" || path.starts_with("/.tenure/") {
-                return Err(wrong("is the gateway's own"));
-            }
-            Ok(text.to_owned())
-        })
+        self.read(parse_app_path)
     }
 
     /// A point in time, RFC 3339.
@@ -144,6 +126,31 @@ impl<'t> Value<'t> {
             self.parse("a point in time", "write it as \"2027-01-31T00:00:00Z\"")?;
         u64::try_from(timestamp.as_millisecond()).ok().map(Moment::from_unix_ms)
     }
+}
+
+/// See [`Value::app_path`].
+pub(super) fn parse_app_path(text: &str) -> Result<String, Wrong> {
+    let wrong = |message: &str| (format!("{text:?} {message}"), "write a path such as \"/login\"".to_owned());
+    if !text.starts_with('/') || text.starts_with("//") || text.starts_with("/\\") {
+        return Err(wrong("is not a path that starts with one slash"));
+    }
+    if text.bytes().any(|b| !b.is_ascii_graphic() || b"#\\\"<>".contains(&b)) {
+        return Err(wrong("holds a character that no path has"));
+    }
+    let path = text.split('?').next().unwrap_or(text);
+    let normal = normalise(path, &[""; 0]).map_err(|_| wrong("holds a broken escape"))?.path;
+    if normal != path {
+        return Err((format!("{path:?} is not in normal form"), format!("write {normal:?}")));
+    }
+    if path == "/.tenure" || path.starts_with("/.tenure/") {
+        return Err(wrong("is the gateway's own"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether a path, perhaps with a query, means more than the one path that it says.
+pub(super) fn is_pattern(path: &str) -> bool {
+    path.split('?').next().is_some_and(|path| path.contains(['*', '[', '{']))
 }
 
 /// A path pattern.
