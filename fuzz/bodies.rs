@@ -47,7 +47,7 @@ pub(crate) fn config(bytes: &[u8]) {
 }
 
 fn rules() -> Vec<CookieRule> {
-    let names = ["JSESSIONID", "PHP.SESS", "remember-*"];
+    let names = ["JSESSIONID", "PHP.SESS", "remember-*", ".AspNetCore.Cookies"];
     let rule = |name: &str| CookieRule {
         name: NamePattern::parse(name),
         kind: CookieKind::Session,

@@ -367,6 +367,40 @@ proptest! {
     }
 
     #[test]
+    fn chunks_are_one_token_in_any_order(
+        (data, leftovers, quoted) in (vec("[a-z]{1,4}", 1..6), 0..3_usize, any::<bool>()),
+        order in any::<u64>(),
+        missing in proptest::option::of(any::<proptest::sample::Index>()),
+    ) {
+        let name = ".AspNetCore.Cookies";
+        let quote = if quoted { "\"" } else { "" };
+        let mut pairs = vec![("theme".to_owned(), "dark".to_owned()), (name.to_owned(), format!("chunks-{}", data.len()))];
+        pairs.extend(data.iter().enumerate().map(|(i, part)| (format!("{name}C{}", i + 1), format!("{quote}{part}{quote}"))));
+        let gone = missing.map(|index| pairs.remove(2 + index.index(data.len())));
+        let whole = pairs.clone();
+        pairs.extend((0..leftovers).map(|i| (format!("{name}C{}", data.len() + 1 + i), "left".to_owned())));
+        pairs.sort_by_key(|(name, _)| blake3::hash(format!("{order}{name}").as_bytes()).as_bytes()[..8].to_vec());
+        let header = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let extract = Extract::for_name(name);
+        let rules = [CookieRule { name: NamePattern::parse(name), kind: CookieKind::Session, extract }];
+        let parsed = RequestCookies::parse(std::iter::once(header.as_bytes()), &rules);
+        let ids: Vec<_> = parsed.tokens.iter().map(|token| token.id.to_vec()).collect();
+        let expected: Vec<Vec<u8>> = if gone.is_none() { vec![data.concat().into_bytes()] } else { Vec::new() };
+        prop_assert_eq!(ids, expected, "{}", header);
+        prop_assert_eq!(parsed.dropped, usize::from(gone.is_some()), "a missing chunk makes it malformed");
+        prop_assert!(parsed.needs_rewrite());
+        prop_assert_eq!(parsed.forwarded(|_, _| false), Some(b"theme=dark".to_vec()), "all of it is stripped");
+        let kept = String::from_utf8(parsed.forwarded(|_, _| true).unwrap()).unwrap();
+        let mut kept: Vec<_> = kept.split("; ").map(str::to_owned).collect();
+        let mut all: Vec<_> = whole.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if gone.is_some() {
+            all.truncate(1);
+        }
+        (kept.sort(), all.sort());
+        prop_assert_eq!(kept, all, "what belongs to it travels with it, and no left-over chunk does");
+    }
+
+    #[test]
     fn law_7_of_duplicates_only_one_is_forwarded(standings in vec(standing(), 0..6)) {
         let tokens: Vec<_> = standings
             .iter()

@@ -78,7 +78,11 @@ pub(super) fn filled(section: &mut Section<'_>, app: &App) -> Vec<Filled> {
     };
     let no_sign_in = "neither login nor sign_in is known";
     let elsewhere = "the file says that people sign in elsewhere";
-    let with_track = "with track every cookie goes to the browser";
+    // With track every cookie goes to the browser, and there is nothing to say of those that a vault would let pass.
+    let offered_to_pass = match app.custody {
+        Custody::Track => String::new(),
+        Custody::Vault => preset.pass_cookies.join(", "),
+    };
     let rows = [
         ("cookie", of_kind(CookieKind::Session), preset.cookies.join(", "), ""),
         ("companions", of_kind(CookieKind::Companion), preset.companions.join(", "), no_sign_in),
@@ -90,7 +94,12 @@ pub(super) fn filled(section: &mut Section<'_>, app: &App) -> Vec<Filled> {
             elsewhere,
         ),
         ("logout", logout.unwrap_or_default(), preset.logout.unwrap_or_default().to_owned(), ""),
-        ("pass_cookies", passed.join(", "), preset.pass_cookies.join(", "), with_track),
+        (
+            "pass_cookies",
+            passed.join(", "),
+            offered_to_pass,
+            "each is a session cookie or companion of the file",
+        ),
     ];
     rows.into_iter()
         .filter_map(|(key, value, offered, why)| {

@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod chunked;
 mod custody;
 mod edge;
 mod ends;
