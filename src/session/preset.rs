@@ -197,8 +197,8 @@ const COLDFUSION: Preset = Preset {
     ..Preset::NONE
 };
 
-/// Why a cookie of this name is recognisably the session itself, whatever the app is: `None` for all others. `.AspNetCore.Session`
-/// is the id of a session that the server keeps.
+/// Why a cookie of this name is recognisably the session itself, whatever the app is; `None` for all others.
+/// `.AspNetCore.Session` is the id of a session that the server keeps.
 #[must_use]
 pub fn session_itself(name: &NamePattern) -> Option<&'static str> {
     let stem = name.stem();
