@@ -24,13 +24,14 @@
 //! | `config` | file -> checked configuration, with all faults at once |
 //! | `telemetry` | logs, access and audit lines, metrics |
 //! | `store` | the table in memory; makes the core's decisions atomic |
+//! | `vault` | custody of an app's cookies, where the browser must not hold them |
 //! | `proxy` | the data path: request -> verdict -> upstream -> lesson -> answer |
 //! | `pages` | the few pages of our own |
 //! | `admin` | the API on its own listener |
 //! | `server` | listeners, workers, reload, drain; ties proxy and admin together |
 //! | `cli`, `demo` | the commands, and the demonstration app |
 //!
-//! Dependencies point downwards only: `clock, config, session <- telemetry <- store <- proxy`; `store <- pages`;
+//! Dependencies point downwards only: `clock, config, session <- telemetry <- store <- vault <- proxy`; `store <- pages`;
 //! `{proxy, admin} <- server <- {cli, demo} <- main`. `tests/tidy.rs` holds this.
 //!
 //! # The path of a request
@@ -72,3 +73,4 @@ pub mod server;
 pub mod session;
 pub mod store;
 pub mod telemetry;
+pub mod vault;

@@ -4,6 +4,7 @@
 //! the app often shares it (FIELD F18). What a token may see and do follows from its scopes and from the tenant it is
 //! bound to. The API's description is generated from these handlers, so that it cannot say anything else.
 
+mod advice;
 mod caller;
 mod model;
 mod policy;
@@ -104,6 +105,7 @@ fn documented() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .routes(routes!(users::list))
         .routes(routes!(policy::show))
         .routes(routes!(policy::effective))
+        .routes(routes!(advice::list))
         .routes(routes!(process::reload))
         .routes(routes!(process::drain))
         .routes(routes!(process::livez))

@@ -59,8 +59,22 @@ fn list(args: &Args, out: &mut impl Write) -> Result<u8, Failed> {
     }
     if !args.json {
         table::write(out, HEAD, &rows)?;
+        write_advice(&client, args, out)?;
     }
     Ok(0)
+}
+
+/// What the gateway noticed of the apps. A token that may not ask about it hears nothing of it.
+fn write_advice(client: &Client, args: &Args, out: &mut impl Write) -> Result<(), Failed> {
+    let list = client.get("/v1/advice", &[]).unwrap_or_default();
+    for item in list["items"].as_array().into_iter().flatten() {
+        let app = item["app"].as_str().unwrap_or("-");
+        if args.app.as_deref().is_none_or(|wanted| wanted == app) {
+            let (count, advice) = (&item["count"], item["advice"].as_str().unwrap_or("-"));
+            writeln!(out, "advice for {app}: {advice} ({count} times so far)")?;
+        }
+    }
+    Ok(())
 }
 
 fn page(client: &Client, args: &Args, state: &str, cursor: Option<&str>) -> Result<Value, Failed> {

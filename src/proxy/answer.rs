@@ -6,9 +6,11 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
+use super::set_cookies::sets_name;
+use super::site::AppSite;
 use super::visit::Visit;
 use crate::pages;
 use crate::session::activity::Kind;
@@ -19,6 +21,9 @@ use crate::session::return_to::{from_referer, login_location};
 use crate::session::{EndReason, Moment};
 
 const TENURE_SESSION: HeaderName = HeaderName::from_static("tenure-session");
+
+/// W3C Clear Site Data; browsers heed it over https.
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 /// Tells that the session has ended, in the form that the request expects, and deletes its cookies.
 #[must_use]
@@ -43,12 +48,25 @@ pub(super) fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Te
     if how == Telling::Problem && reason.has_page() && untold {
         return response;
     }
+    forget(&visit.app, session, response.headers_mut());
+    response
+}
+
+/// Has the browser forget what belonged to the session: its cookies, with the very attributes they were set with (FIELD
+/// F10), unless the answer sets them anew; and what it keeps of the app's pages, where that is asked for.
+pub(super) fn forget(app: &AppSite, session: &Session, headers: &mut HeaderMap) {
     for shape in session.shapes() {
-        if let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes)) {
-            response.headers_mut().append(SET_COOKIE, value);
+        if !sets_name(headers, &shape.name)
+            && let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes))
+        {
+            headers.append(SET_COOKIE, value);
         }
     }
-    response
+    if app.config.clear_on_end {
+        // Not "cookies": that would take those of every other app below the same registered domain.
+        headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\", \"storage\""));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 /// Tells that the sign-in is held back: a page for a navigation, a problem for everything else.

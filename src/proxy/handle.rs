@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::body::Body;
 use super::exchange::Exchanges;
+use super::farewell::Farewells;
 use super::headers::{self, AskedHost, BadRequest};
 use super::intake::{Destination, Intake};
 use super::pool::Pool;
@@ -27,6 +28,7 @@ use crate::clock::Clock;
 use crate::session::Moment;
 use crate::session::activity::{Asked, Kind};
 use crate::session::gate::{Action, Telling};
+use crate::session::jar;
 use crate::session::path::{NormalPath, normalise, strip_query};
 use crate::store::{Enrolled, SessionRef, Table};
 use crate::telemetry::{AccessGuard, Metrics};
@@ -47,6 +49,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What the apps are to be told of ends.
+    pub farewells: Farewells,
     /// Which values the apps were asked about.
     pub asked: userinfo::Asked,
 }
@@ -162,8 +166,10 @@ impl Proxy {
             Some(_) => Destination::Gateway,
             None => Destination::App(app.place(&asked, &path)),
         };
-        let intake = Intake::read(&app, &self.shared.table, &asked, to, now);
-        let visit = visit(app, &parts, host, path, query, &intake, (client_ip, trusted), now);
+        let https = headers::is_https(&parts.headers, connection.tls, trusted);
+        let browser = jar::Site::new(headers::without_port(&host.name), &path.path, https);
+        let intake = Intake::read(&app, &self.shared.table, &asked, (&browser, https), to, now);
+        let visit = visit(app, &parts, (host, https), path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
         Ok(Box::new(Judged {
             site,
@@ -193,6 +199,9 @@ impl Proxy {
             access.finish(response.status(), "reserved");
             return response;
         }
+        if let (Some(_), true) = (&judged.visit.app.config.app_logout, judged.visit.app.vault.is_none()) {
+            self.say_farewell(&judged);
+        }
         let own = match judged.intake.action {
             Action::Forward { .. } | Action::ForwardWithout | Action::Adopt => None,
             Action::TellByPassing { .. } => self.tell_by_passing(&mut judged),
@@ -215,6 +224,14 @@ impl Proxy {
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.expects)).await;
         response
+    }
+
+    /// The request brings the cookie of a session that is over.
+    fn say_farewell(&self, judged: &Judged) {
+        if let Some(session) = &judged.visit.stopped {
+            let (app, headers) = (&judged.visit.app, &judged.parts.headers);
+            self.shared.farewells.of_request(app, &self.shared.table, session, headers, judged.now);
+        }
     }
 
     /// There is no known login page: the request goes on without its cookie, and that is how the end is told.
@@ -258,8 +275,14 @@ impl Proxy {
         let asked =
             Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
         let app = &judged.visit.app;
-        judged.intake =
-            Intake::read(app, &self.shared.table, &asked, Destination::App(judged.visit.place), judged.now);
+        judged.intake = Intake::read(
+            app,
+            &self.shared.table,
+            &asked,
+            (&judged.visit.site(), judged.visit.https),
+            Destination::App(judged.visit.place),
+            judged.now,
+        );
         judged.visit.carry(&judged.intake);
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
@@ -350,7 +373,7 @@ fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<Str
 fn visit(
     app: Arc<AppSite>,
     parts: &Parts,
-    host: Rc<AskedHost>,
+    (host, https): (Rc<AskedHost>, bool),
     path: NormalPath,
     query: Option<String>,
     intake: &Intake,
@@ -365,6 +388,7 @@ fn visit(
         method: parts.method.clone(),
         path: path.path,
         query,
+        https,
         host,
         referer: parts.headers.get(REFERER).cloned(),
         session: None,
@@ -377,6 +401,7 @@ fn visit(
         request_said,
         known_source: None,
         passed_end: None,
+        active_before: None,
         adopting: Vec::new(),
         app,
     });

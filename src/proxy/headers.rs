@@ -269,6 +269,19 @@ pub(super) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
+/// Whether the browser came over https: to us, or to the trusted proxy before us, which says so.
+#[must_use]
+pub(super) fn is_https(headers: &HeaderMap, tls: bool, trusted: bool) -> bool {
+    let said = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"https");
+    tls || (trusted && (headers.get(X_FORWARDED_PROTO).is_some_and(said) || forwarded_https(headers)))
+}
+
+fn forwarded_https(headers: &HeaderMap) -> bool {
+    let Some(text) = headers.get(FORWARDED).and_then(|value| value.to_str().ok()) else { return false };
+    let element = text.split(',').next().unwrap_or_default();
+    element.split(';').any(|pair| pair.trim().eq_ignore_ascii_case("proto=https"))
+}
+
 /// The client's address: the last one, from the right, that no trusted proxy has (FIELD F24).
 #[must_use]
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {

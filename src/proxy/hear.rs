@@ -1,24 +1,57 @@
 //! What the app's answer says: who signed in, what became of the session; asks the app where a source wants it asked.
 
+use http::HeaderMap;
+use http::HeaderValue;
 use http::header::SET_COOKIE;
 use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
 use super::body::{Body, Bound, Upload, UploadState};
+use super::command;
 use super::forward::send;
 use super::handle::Proxy;
 use super::headers;
+use super::keep;
 use super::learn::{self, Learned};
-use super::set_cookies::ResponseCookies;
+use super::set_cookies::{ResponseCookies, rule_of};
+use super::site::AppSite;
 use super::sources::{self, Heard, Said};
 use super::userinfo::Due;
 use super::visit::Visit;
 use super::{answer, userinfo};
+use crate::session::Moment;
+use crate::session::harden::harden;
 use crate::session::identity::SourceKind;
+use crate::session::profile::CookieKind;
 use crate::session::record::Session;
 
+/// Adds what the app's session cookies lack (`harden`), before anything is learned from them: they are deleted with the
+/// attributes that the browser has seen.
+fn harden_cookies(app: &AppSite, headers: &mut HeaderMap, https: bool) {
+    let options = app.config.harden;
+    if options.is_empty() || !headers.contains_key(SET_COOKIE) {
+        return;
+    }
+    let hardened = |field: &HeaderValue| {
+        let is_session = rule_of(app, field).is_some_and(|rule| rule.kind == CookieKind::Session);
+        let changed = if is_session { harden(field.as_bytes(), options, https) } else { None };
+        changed.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).unwrap_or_else(|| field.clone())
+    };
+    let fields: Vec<_> = headers.get_all(SET_COOKIE).iter().map(hardened).collect();
+    headers.remove(SET_COOKIE);
+    headers.extend(fields.into_iter().map(|field| (SET_COOKIE, field)));
+}
+
 impl Proxy {
+    /// Where the session has ended with this very answer, the browser is told to forget it.
+    fn forget_if_over(&self, visit: &Visit, head: &mut Parts, now: Moment) {
+        let ended = visit.session.as_ref().map(|(session, _)| self.shared.table.read(session, now));
+        if let Some(ended) = ended.filter(|session| session.ended().is_some()) {
+            answer::forget(&visit.app, &ended, &mut head.headers);
+        }
+    }
+
     /// An answer to a request by which a session was adopted is bound to it from now on, as a stream is that may last
     /// for hours.
     pub(super) fn bind_adopted(&self, visit: &mut Visit) -> Option<Bound> {
@@ -37,6 +70,9 @@ impl Proxy {
     ) -> Result<(), (Response<Body>, &'static str)> {
         let table = &self.shared.table;
         let now = self.shared.clock.now();
+        if visit.app.vault.is_none() {
+            harden_cookies(&visit.app, &mut head.headers, visit.https);
+        }
         let mut cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
             let signed_in =
@@ -52,15 +88,19 @@ impl Proxy {
             }
             cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         }
-        let new_value = visit.form_user.is_some()
-            && visit.session.as_ref().is_none_or(|(session, _)| {
-                table.inspect(session, now, |s| cookies.session_keys().any(|key| !s.holds(key)))
-            });
+        let new_value = visit.form_user.is_some() && self.brings_new_value(visit, &cookies, head, now);
         let heard =
             Heard { status: head.status, headers: &head.headers, cookies: &cookies, new_value, userinfo };
         let named = sources::name(visit, &heard, now);
+        if visit.form_user.is_some() {
+            visit.app.metrics.habits.form(&visit.app.config.name, named.identity.is_some());
+        }
         let learned =
             learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
+        let commanded = visit.app.config.app_commands && command::obey(table, visit, &head.headers, now);
+        if commanded || visit.app.config.clear_on_end {
+            self.forget_if_over(visit, head, now);
+        }
         sources::strip_identity(&visit.app, &mut head.headers);
         headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);
         headers::prepare_response(&mut head.headers);
@@ -69,8 +109,25 @@ impl Proxy {
                 let title = "Cannot tell who signed in";
                 Err((answer::problem(StatusCode::SERVICE_UNAVAILABLE, title, &[]), "user_unknown"))
             }
+            Learned::JarFull => {
+                let app = &visit.app.config.name;
+                tracing::warn!(%app, "the app sets more cookies than limits.jar_bytes allow: its answer is withheld");
+                let detail = "the app sets more cookies than limits.jar_bytes allow";
+                let members = [("detail", Some(detail))];
+                Err((answer::problem(StatusCode::BAD_GATEWAY, "Cookies do not fit", &members), "jar_full"))
+            }
             Learned::Passes | Learned::Withheld => Ok(()),
         }
+    }
+
+    fn brings_new_value(&self, visit: &Visit, cookies: &ResponseCookies, head: &Parts, now: Moment) -> bool {
+        let table = &self.shared.table;
+        if let Some(vault) = &visit.app.vault {
+            return keep::brings_new_value(vault, table, visit, &head.headers, now);
+        }
+        visit.session.as_ref().is_none_or(|(session, _)| {
+            table.inspect(session, now, |s| cookies.session_keys().any(|key| !s.holds(key)))
+        })
     }
 
     /// Asks the app who the cookie is, where a source says so and it is time; what it sets joins the answer (R8).
@@ -85,7 +142,12 @@ impl Proxy {
             return None;
         };
         let asking = async {
-            let question = userinfo::question(visit, &path, cookies)?.map(|_| Upload::Empty);
+            let (table, now) = (&self.shared.table, self.shared.clock.now());
+            let cookie = match &visit.app.vault {
+                Some(vault) => keep::cookie_after(vault, table, visit, &head.headers, &path, now),
+                None => userinfo::cookie_after(visit, cookies),
+            };
+            let question = userinfo::question(visit, &path, &cookie)?.map(|_| Upload::Empty);
             let pool = self.pool(&visit.app).for_holder();
             let (response, mut lease) =
                 send(&pool, question, &UploadState::default(), userinfo::PATIENCE, || self.may_go_on(visit))

@@ -1,5 +1,7 @@
 //! The request side: from the tokens that a request presents to an action.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use smallvec::SmallVec;
 
@@ -7,9 +9,11 @@ use super::site::AppSite;
 use crate::session::activity::{Asked, Kind};
 use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Evidence, Facts, Kept, Place, Standing, Weighed, decide, weigh};
+use crate::session::jar;
 use crate::session::profile::CookieKind;
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::{SessionRef, Table};
+use crate::vault::Vault;
 
 /// What a request presents and what is to be done with it.
 pub(super) struct Intake {
@@ -27,6 +31,8 @@ pub(super) struct Intake {
     pub by_alias: bool,
     /// A dead token of somebody's ended session was presented.
     pub after_end: bool,
+    /// The session's last activity before this request, where the app may say that it was none.
+    pub active_before: Option<Moment>,
     /// The `Cookie` header to forward: `None` leaves the header as it is, `Some(None)` removes it.
     pub cookie: Option<Option<Vec<u8>>>,
     /// Unseen tokens that travel on to be adopted: rule index, name and key.
@@ -64,31 +70,44 @@ impl Intake {
         app: &AppSite,
         table: &Table,
         asked: &Asked<'_>,
+        (browser, https): (&jar::Site<'_>, bool),
         to: Destination,
         now: Moment,
     ) -> Self {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
-        let cookies = RequestCookies::parse(fields, &app.config.cookies);
+        let cookies = RequestCookies::parse(fields, app.presented(https));
         let found = look_up(app, table, &cookies, now);
         let (evidence, kept) = weigh(&weighed(&cookies, &found), cookies.dropped);
         let facts = facts(app, asked, to.place());
+        let active_before = active_before(app, table, &found, evidence, now);
         let action = match to {
             Destination::App(_) => note(table, &app.rules, &facts, evidence, &found, now),
             Destination::Gateway => decide(&app.rules, &facts, evidence),
         };
-        count(app, &cookies, evidence);
+        count(app, &cookies, evidence, &facts);
         let session_id = id_of(evidence);
         let chosen = session_id.and_then(|id| found.iter().find(|f| names(f.standing, id)));
-        let adopting = if action == Action::Adopt { adopting(&cookies, &found) } else { Vec::new() };
+        let adopting = if action == Action::Adopt { adopting(app, &cookies, &found) } else { Vec::new() };
+        let session = chosen.and_then(|f| f.session.clone());
+        let cookie = match &app.vault {
+            Some(vault) if adopting.is_empty() => {
+                let jar = travels(action).then(|| jar_of(table, session.as_ref(), now)).flatten();
+                Some(vault.header(&cookies, jar.as_deref(), browser, now))
+            }
+            Some(_) | None => {
+                cookies.needs_rewrite().then(|| forwarded(app, &cookies, &found, &kept, action))
+            }
+        };
         Self {
             action,
             kind: facts.kind,
             place: facts.place,
-            session: chosen.and_then(|f| f.session.clone()),
+            session,
             key: chosen.map(|f| f.key),
             by_alias: matches!(evidence, Evidence::Live { alias: true, .. }),
             after_end: found.iter().any(|f| matches!(f.standing, Standing::Ended { signed_in: true, .. })),
-            cookie: cookies.needs_rewrite().then(|| forwarded(&cookies, &found, &kept, action)),
+            active_before,
+            cookie,
             adopting,
         }
     }
@@ -96,6 +115,11 @@ impl Intake {
 
 fn look_up(app: &AppSite, table: &Table, cookies: &RequestCookies<'_>, now: Moment) -> SmallVec<[Found; 2]> {
     let find = |token: &crate::session::cookie::Presented<'_>| {
+        // What a browser holds of an app whose cookies are kept here is from before; it never stands for a session.
+        if app.vault.is_some() && !Vault::is_ours(token.rule) {
+            let key = app.hasher.key(token.name, &token.id);
+            return Found { key, standing: Standing::Unseen, session: None };
+        }
         let key = app.hasher.key(token.name, &token.id);
         let (standing, session) = table.look_up(key, now);
         Found { key, standing, session }
@@ -175,38 +199,71 @@ fn id_of(evidence: Evidence) -> Option<SessionId> {
     }
 }
 
-fn count(app: &AppSite, cookies: &RequestCookies<'_>, evidence: Evidence) {
+fn count(app: &AppSite, cookies: &RequestCookies<'_>, evidence: Evidence, facts: &Facts) {
     if cookies.dropped > 0 {
         app.metrics.cookies_dropped(cookies.dropped as u64);
     }
     if evidence == Evidence::Unseen {
         app.metrics.unseen();
     }
+    if facts.credentials && evidence == Evidence::NoToken && !app.reads_credentials {
+        app.metrics.habits.unidentified(&app.config.name);
+    }
 }
 
-fn adopting(cookies: &RequestCookies<'_>, found: &[Found]) -> Vec<(usize, String, TokenKey)> {
+fn adopting(app: &AppSite, cookies: &RequestCookies<'_>, found: &[Found]) -> Vec<(usize, String, TokenKey)> {
     let pairs = cookies.tokens.iter().zip(found);
     pairs
         .enumerate()
-        .filter(|(index, _)| is_adoptable(cookies, found, *index))
+        .filter(|(index, _)| is_adoptable(app, cookies, found, *index))
         .map(|(_, (token, f))| (token.rule, String::from_utf8_lossy(token.name).into_owned(), f.key))
         .collect()
 }
 
-/// Of duplicates of one cookie the first alone may be adopted, or the app could count another than we do (law 7).
-fn is_adoptable(cookies: &RequestCookies<'_>, found: &[Found], index: usize) -> bool {
+/// Of duplicates of one cookie the first alone may be adopted, or the app could count another than we do (law 7). A made-up
+/// value of our own cookie stands for nothing that could be adopted.
+fn is_adoptable(app: &AppSite, cookies: &RequestCookies<'_>, found: &[Found], index: usize) -> bool {
+    if app.vault.is_some() && cookies.tokens.get(index).is_some_and(|token| Vault::is_ours(token.rule)) {
+        return false;
+    }
     let unseen = |i: usize| found.get(i).is_some_and(|f| f.standing == Standing::Unseen);
     let named = |i: usize| cookies.tokens.get(i).map(|token| token.name);
     unseen(index) && !(0..index).any(|before| unseen(before) && named(before) == named(index))
 }
 
-/// SECURITY: the only place that says which tokens reach the app (law 6).
-fn forwarded(cookies: &RequestCookies<'_>, found: &[Found], kept: &Kept, action: Action) -> Option<Vec<u8>> {
+fn active_before(
+    app: &AppSite,
+    table: &Table,
+    found: &[Found],
+    evidence: Evidence,
+    now: Moment,
+) -> Option<Moment> {
+    let id = id_of(evidence).filter(|_| app.config.app_commands)?;
+    let session = found.iter().find(|f| names(f.standing, id))?.session.as_ref()?;
+    Some(table.inspect(session, now, |s| s.times.last_active_at))
+}
+
+fn travels(action: Action) -> bool {
+    matches!(action, Action::Forward { .. })
+}
+
+fn jar_of(table: &Table, session: Option<&SessionRef>, now: Moment) -> Option<Arc<jar::Jar>> {
+    table.inspect(session?, now, |s| s.jar.clone())
+}
+
+/// SECURITY: the only place that says which tokens reach the app (law 6), besides [`Vault::header`].
+fn forwarded(
+    app: &AppSite,
+    cookies: &RequestCookies<'_>,
+    found: &[Found],
+    kept: &Kept,
+    action: Action,
+) -> Option<Vec<u8>> {
     cookies.forwarded(|index, token| match action {
         Action::Forward { .. } => kept.get(index).copied().unwrap_or(false),
         // A companion that nobody saw being issued travels with the cookie that is adopted, never alone.
         Action::Adopt => {
-            is_adoptable(cookies, found, index)
+            is_adoptable(app, cookies, found, index)
                 && (token.kind == CookieKind::Session
                     || cookies.tokens.iter().any(|other| other.kind == CookieKind::Session))
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::SET_COOKIE;
 
+use super::keep::{self, Keeping};
 use super::set_cookies::{ResponseCookies, withhold};
 use super::visit::Visit;
 use crate::session::gate::{Place, Standing};
@@ -45,12 +47,14 @@ pub(super) enum Learned {
     Withheld,
     /// A sign-in whose user stays unknown is answered 503 (`require_user`).
     UserUnknown,
+    /// The app sets more cookies than `limits.jar_bytes` allow; its answer is not passed on.
+    JarFull,
 }
 
 /// The session that a response speaks about, as it stands at this moment.
-struct Standpoint {
+pub(super) struct Standpoint {
     session: Option<(SessionRef, TokenKey)>,
-    record: Option<Session>,
+    pub(super) record: Option<Session>,
     /// Why there is none, where the request carried one.
     lost: Option<Lost>,
 }
@@ -64,78 +68,181 @@ enum Lost {
     Replaced,
 }
 
+/// One response, as the lesson reads it.
+struct Heard<'a> {
+    table: &'a Table,
+    visit: &'a Visit,
+    cookies: &'a ResponseCookies,
+    named: &'a Named,
+    now: Moment,
+}
+
+/// A lesson that was carried out.
+struct Done {
+    learned: Learned,
+    keeping: Keeping,
+    /// The session that the app signed out.
+    signed_out: Option<SessionRef>,
+}
+
+impl Done {
+    fn with(learned: Learned) -> Self {
+        Self { learned, keeping: Keeping::default(), signed_out: None }
+    }
+}
+
 /// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
 pub(super) fn apply(
     table: &Table,
-    visit: &Visit,
+    visit: &mut Visit,
     cookies: &ResponseCookies,
     named: &Named,
     headers: &mut HeaderMap,
     now: Moment,
 ) -> Learned {
+    let sets = match &visit.app.vault {
+        Some(_) => headers.contains_key(SET_COOKIE),
+        None => !cookies.configured.is_empty(),
+    };
+    if visit.session.is_some() && visit.app.vault.is_none() {
+        visit.app.metrics.habits.answered();
+    }
     // Most responses say nothing: then `learn` draws no lesson, wherever the session stands.
-    if named.is_silent() && cookies.configured.is_empty() && visit.adopting.is_empty() {
+    if named.is_silent() && !sets && visit.adopting.is_empty() {
         return Learned::Passes;
     }
-    let learned = (0..MAX_LESSONS).find_map(|_| lesson(table, visit, cookies, named, now));
-    if learned == Some(Learned::Passes) {
-        return Learned::Passes;
-    }
-    if !cookies.configured.is_empty() {
-        withhold(&visit.app, headers);
+    let heard = Heard { table, visit, cookies, named, now };
+    let done = (0..MAX_LESSONS).find_map(|_| heard.lesson(headers)).unwrap_or(Done::with(Learned::Withheld));
+    if done.learned != Learned::Passes && sets {
         visit.app.metrics.withheld();
     }
-    learned.unwrap_or(Learned::Withheld)
+    match &visit.app.vault {
+        Some(vault) => done.keeping.hand_out(vault, table, done.signed_out.as_ref(), headers, now),
+        None if done.learned != Learned::Passes && sets => withhold(&visit.app, headers),
+        None => {}
+    }
+    if let (Some(key), false) = (done.keeping.key(), visit.adopting.is_empty()) {
+        keep::delete_adopted(visit, headers);
+        visit.adopting = vec![(0, String::new(), key)];
+    }
+    done.learned
 }
 
-/// Draws one lesson and carries it out. `None` when the session did not stand any more where the lesson was drawn:
-/// another answer was first, and the lesson is another one now.
-fn lesson(
-    table: &Table,
-    visit: &Visit,
-    cookies: &ResponseCookies,
-    named: &Named,
-    now: Moment,
-) -> Option<Learned> {
-    let tokens = tokens_of(table, visit, cookies);
-    let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
-    if named.failed
-        && visit.app.config.require_user
-        && (change == Cookies::Fresh || standpoint.signs_in(visit))
-    {
-        // The app signs in by the value that the browser has already: it dies, or it would pass without a user.
-        if let Some((session, _)) = standpoint.session.as_ref().filter(|_| change == Cookies::Untouched) {
+impl Heard<'_> {
+    /// Draws one lesson and carries it out. `None` when the session did not stand any more where the lesson was drawn:
+    /// another answer was first, and the lesson is another one now.
+    fn lesson(&self, headers: &HeaderMap) -> Option<Done> {
+        let Self { table, visit, cookies, named, now } = *self;
+        let tokens = tokens_of(table, visit, cookies);
+        let (standpoint, change, kept) = match &visit.app.vault {
+            None => {
+                let (standpoint, change) = stand(table, visit, cookies, &tokens, now);
+                (standpoint, change, None)
+            }
+            Some(vault) => {
+                let (standpoint, kept) = keep::weigh(vault, table, visit, headers, now);
+                let change = kept.change_for(standpoint.session.is_some());
+                (standpoint, change, Some((vault, kept)))
+            }
+        };
+        if kept.as_ref().is_some_and(|(_, kept)| kept.full) {
+            return Some(Done::with(Learned::JarFull));
+        }
+        if self.is_user_unknown(&standpoint, change) {
+            return Some(Done::with(Learned::UserUnknown));
+        }
+        // Whom an app names while it sets a cookie that is no session's has not signed in.
+        let is_sign_in =
+            kept.as_ref().is_none_or(|(_, kept)| kept.is_of_session(standpoint.session.is_some()));
+        let taught = Taught {
+            carried: standpoint.carried(),
+            cookies: change,
+            identity: named.identity.as_ref().filter(|_| is_sign_in),
+            source_silent: named.source_silent,
+            place: visit.place,
+            sign_in_known: !visit.app.config.sign_in.is_empty(),
+            after_end: visit.after_end,
+        };
+        let lesson = learn(&taught);
+        if lesson == Lesson::Withhold {
+            return Some(Done::with(Learned::Withheld));
+        }
+        let keeping = match kept {
+            Some((vault, kept)) => Keeping::of(vault, table, visit, lesson, kept, headers, now),
+            None => Keeping::tracked(tokens),
+        };
+        if !carry_out(table, visit, &standpoint, lesson, &keeping, named.identity.clone(), now) {
+            return None;
+        }
+        self.notice(lesson);
+        self.follow_up(&standpoint, lesson, &taught, headers);
+        let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
+        let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
+        Some(Done { learned: Learned::Passes, keeping, signed_out })
+    }
+
+    /// Counts what an app may do all the time, and should not.
+    fn notice(&self, lesson: Lesson) {
+        let app = &self.visit.app;
+        match lesson {
+            Lesson::Rotate if app.vault.is_none() => app.metrics.habits.rotated(&app.config.name),
+            Lesson::Start => app.metrics.habits.began(&app.config.name, !app.config.identity.is_empty()),
+            Lesson::Nothing
+            | Lesson::Withhold
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Rotate
+            | Lesson::Supersede
+            | Lesson::Switch
+            | Lesson::Logout
+            | Lesson::LogoutAndStart => {}
+        }
+    }
+
+    /// A sign-in without a user is withheld where one is required. The app signs in by the value that the browser has
+    /// already where it sets none: that dies, or it would pass without a user.
+    fn is_user_unknown(&self, standpoint: &Standpoint, change: Cookies) -> bool {
+        let Self { table, visit, named, now, .. } = *self;
+        let unknown = named.failed
+            && visit.app.config.require_user
+            && (change == Cookies::Fresh || standpoint.signs_in(visit));
+        if let (true, Some((session, _)), Cookies::Untouched) = (unknown, &standpoint.session, change) {
             table.end(session, EndReason::Revoked, Some("require_user".into()), now);
         }
-        return Some(Learned::UserUnknown);
+        unknown
     }
-    let taught = Taught {
-        carried: standpoint.carried(),
-        cookies: change,
-        identity: named.identity.as_ref(),
-        source_silent: named.source_silent,
-        place: visit.place,
-        sign_in_known: !visit.app.config.sign_in.is_empty(),
-        after_end: visit.after_end,
-    };
-    let lesson = learn(&taught);
-    if lesson == Lesson::Withhold {
-        return Some(Learned::Withheld);
+
+    /// What goes with a lesson on a session that goes on: deleted companions, the jar, other roles.
+    fn follow_up(&self, standpoint: &Standpoint, lesson: Lesson, taught: &Taught<'_>, headers: &HeaderMap) {
+        let Self { table, visit, cookies, named, now } = *self;
+        match &visit.app.vault {
+            None => forget_deleted(table, visit, standpoint, cookies, lesson, now),
+            Some(vault) if goes_on(lesson) && headers.contains_key(SET_COOKIE) => {
+                if let Some((session, _)) = &standpoint.session {
+                    table.keep(session, now, |jar| {
+                        let _ = vault.store(jar, headers, &visit.site(), now);
+                    });
+                }
+            }
+            Some(_) => {}
+        }
+        if let (true, Some((session, _)), Some(named)) =
+            (gives_other_roles(taught), &standpoint.session, &named.identity)
+        {
+            table.change_roles(session, named, now);
+        }
     }
-    if !carry_out(table, visit, &standpoint, lesson, tokens, named.identity.clone(), now) {
-        return None;
-    }
-    forget_deleted(table, visit, &standpoint, cookies, lesson, now);
-    if let (true, Some((session, _)), Some(named)) =
-        (gives_other_roles(&taught), &standpoint.session, &named.identity)
-    {
-        table.change_roles(session, named, now);
-    }
-    Some(Learned::Passes)
+}
+
+fn goes_on(lesson: Lesson) -> bool {
+    matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify)
 }
 
 /// The response's tokens; where it sets none, those that are being adopted (R14).
 fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<NewToken> {
+    if visit.app.vault.is_some() {
+        return Vec::new();
+    }
     let tokens = cookies.tokens(table);
     if cookies.sets_session() || cookies.deletes_session(&[]) || visit.adopting.is_empty() {
         return tokens;
@@ -163,7 +270,7 @@ impl Standpoint {
         visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
     }
 
-    fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
+    pub(super) fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
         let none = |lost| Self { session: None, record: None, lost };
         let Some((session, key)) = session else { return none(None) };
         let record = table.read(&session, now);
@@ -236,47 +343,46 @@ fn carry_out(
     visit: &Visit,
     standpoint: &Standpoint,
     lesson: Lesson,
-    tokens: Vec<NewToken>,
+    keeping: &Keeping,
     identity: Option<Identity>,
     now: Moment,
 ) -> bool {
     let carried = standpoint.session.as_ref();
+    let tokens = &keeping.tokens;
+    let newcomer = || newcomer(visit, keeping);
     match (lesson, carried, identity) {
         (Lesson::Withhold, ..) => false,
         // Companions, and the same value set again with other attributes.
         (Lesson::Nothing, Some((session, key)), _) => {
-            tokens.is_empty() || table.rotate(session, &tokens, *key, now)
+            tokens.is_empty() || table.rotate(session, tokens, *key, now)
         }
-        (Lesson::Rotate, Some((session, key)), _) => table.rotate(session, &tokens, *key, now),
+        (Lesson::Rotate, Some((session, key)), _) => table.rotate(session, tokens, *key, now),
         (Lesson::Start, ..) => {
-            table.start(&newcomer(visit, tokens), now);
+            table.start(&newcomer(), now);
             true
         }
         (Lesson::SignIn, _, Some(identity)) => {
-            let enrolled = enrolled(&table.sign_in(&newcomer(visit, tokens), identity, now));
+            let enrolled = enrolled(&table.sign_in(&newcomer(), identity, now));
             if enrolled {
                 end_stopped(table, visit, now);
             }
             enrolled
         }
         (Lesson::Identify, Some((session, _)), Some(identity)) => {
-            enrolled(&table.identify(session, &tokens, identity, now))
+            enrolled(&table.identify(session, tokens, identity, now))
         }
         (Lesson::Supersede, Some((session, _)), Some(identity)) => {
-            let reason = EndReason::Superseded;
-            enrolled(&table.succeed(session, reason, newcomer(visit, tokens), identity, now))
+            enrolled(&table.succeed(session, EndReason::Superseded, newcomer(), identity, now))
         }
         (Lesson::Switch, Some((session, _)), Some(identity)) => {
-            let reason = EndReason::AccountSwitched;
-            enrolled(&table.succeed(session, reason, newcomer(visit, tokens), identity, now))
+            enrolled(&table.succeed(session, EndReason::AccountSwitched, newcomer(), identity, now))
         }
-        (Lesson::Logout, Some((session, _)), _) => {
+        (Lesson::Logout | Lesson::LogoutAndStart, Some((session, _)), _) => {
             table.end(session, EndReason::Logout, None, now);
-            true
-        }
-        (Lesson::LogoutAndStart, Some((session, _)), _) => {
-            table.end(session, EndReason::Logout, None, now);
-            table.start(&newcomer(visit, tokens), now);
+            // The rest of a jar, or the anonymous cookie, lives on without the user.
+            if lesson == Lesson::LogoutAndStart || !tokens.is_empty() && visit.app.vault.is_some() {
+                table.start(&newcomer(), now);
+            }
             true
         }
         (Lesson::Nothing, None, _) => true,
@@ -328,12 +434,13 @@ fn enrolled(enrolled: &Enrolled) -> bool {
     }
 }
 
-fn newcomer(visit: &Visit, tokens: Vec<NewToken>) -> Newcomer {
+fn newcomer(visit: &Visit, keeping: &Keeping) -> Newcomer {
     let visitor = Visitor { ip: visit.client_ip, user_agent: visit.user_agent().into() };
     let alone = visit.carried().is_none() && visit.adopting.is_empty();
     Newcomer {
         app: visit.app.id,
-        tokens,
+        tokens: keeping.tokens.clone(),
+        jar: keeping.jar.clone(),
         visitor,
         adopted: !visit.adopting.is_empty(),
         recycles: alone.then_some(visit.began),

@@ -7,7 +7,9 @@
 mod answer;
 pub mod body;
 mod collect;
+mod command;
 mod exchange;
+mod farewell;
 mod forward;
 pub mod frames;
 mod handle;
@@ -15,6 +17,7 @@ mod headers;
 mod hear;
 mod intake;
 pub mod jwt;
+mod keep;
 mod learn;
 pub mod login_form;
 mod pool;
@@ -27,6 +30,7 @@ mod upgrade;
 mod userinfo;
 mod visit;
 
+pub use farewell::{Farewell, Farewells};
 pub use handle::{Connection, Proxy, Shared};
-pub use site::{MadeWith, Site};
+pub use site::{AppSite, MadeWith, Site};
 pub use userinfo::Asked as AskedUserinfo;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, COOKIE, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,16 +16,15 @@ use super::forward::{Answered, Unsent, UpstreamError, send};
 use super::handle::{Connection, Judged, Proxy, identity_of, rewrite, settle};
 use super::login_form::{self, MAX_SIGN_IN_BODY};
 use super::pool::Lease;
-use super::set_cookies::sets_name;
+use super::site::AppSite;
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
 use crate::session::EndReason;
 use crate::session::activity::{Kind, UploadHold};
-use crate::session::cookie::{RequestCookies, deletion};
+use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
 use crate::session::path::without_parameters;
-use crate::session::profile::CookieRule;
 use crate::session::record::{Session, State};
 use crate::telemetry::AccessGuard;
 
@@ -159,7 +158,7 @@ impl Proxy {
             return None;
         }
         let mut request = *unsent.0;
-        strip_tokens(request.headers_mut(), &visit.app.config.cookies);
+        strip_tokens(request.headers_mut(), &visit.app);
         visit.session = None;
         visit.cookie = request.headers().get(COOKIE).cloned();
         Some(request)
@@ -282,7 +281,8 @@ impl Proxy {
             None => bound,
         };
         if let (Action::TellByPassing { .. }, Some(ended)) = (action, &visit.passed_end) {
-            self.delete_quietly(ended, &mut head);
+            // The end was told by letting the request pass.
+            answer::forget(&visit.app, ended, &mut head.headers);
         }
         match (upgrade, browser) {
             (None, _) => self.stream(&visit, head, incoming, lease, bound, access),
@@ -305,17 +305,6 @@ impl Proxy {
         let now = self.shared.clock.now();
         let told = self.shared.table.inspect(session, now, |s| told_end(s).is_some());
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
-    }
-
-    /// The end was told by letting the request pass; the dead cookies are deleted unless the app set them anew.
-    fn delete_quietly(&self, ended: &Session, head: &mut Parts) {
-        for shape in ended.shapes() {
-            if !sets_name(&head.headers, &shape.name)
-                && let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes))
-            {
-                head.headers.append(SET_COOKIE, value);
-            }
-        }
     }
 
     fn stream(
@@ -431,9 +420,12 @@ fn switching(mut head: Parts) -> Response<Body> {
 }
 
 /// Removes everything that an app could read as a session cookie.
-fn strip_tokens(headers: &mut HeaderMap, rules: &[CookieRule]) {
+fn strip_tokens(headers: &mut HeaderMap, app: &AppSite) {
+    if let Some(vault) = &app.vault {
+        return vault.strip(headers);
+    }
     let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    let kept = RequestCookies::parse(fields, rules).forwarded(|_, _| false);
+    let kept = RequestCookies::parse(fields, &app.config.cookies).forwarded(|_, _| false);
     match kept.and_then(|kept| HeaderValue::from_bytes(&kept).ok()) {
         Some(value) => drop(headers.insert(COOKIE, value)),
         None => drop(headers.remove(COOKIE)),

@@ -9,7 +9,7 @@ use http::header::SET_COOKIE;
 use super::site::AppSite;
 use crate::session::chunks::join_set;
 use crate::session::cookie::{Attributes, SetCookie, read_set_cookie};
-use crate::session::profile::{CookieKind, rule_for};
+use crate::session::profile::{CookieKind, CookieRule, rule_for};
 use crate::session::record::{CookieShape, NewToken};
 use crate::session::{Moment, TokenKey};
 use crate::store::Table;
@@ -147,18 +147,17 @@ fn is_same_place(attributes: &Attributes, set: &SetCookie) -> bool {
     attributes.domain == set.attributes.domain && attributes.path == set.attributes.path
 }
 
+/// The rule of the cookie that a `Set-Cookie` field sets.
+pub(super) fn rule_of<'a>(app: &'a AppSite, field: &http::HeaderValue) -> Option<&'a CookieRule> {
+    let name = field.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
+    rule_for(&app.config.cookies, name.trim_ascii()).map(|(_, rule)| rule)
+}
+
 /// Removes the fields that set configured cookies: what a response to an ended session brings must not reach the
 /// browser (FIELD F7). All other fields stay as they are, byte for byte.
 pub(super) fn withhold(app: &AppSite, headers: &mut HeaderMap) {
-    let kept: Vec<_> = headers
-        .get_all(SET_COOKIE)
-        .iter()
-        .filter(|field| {
-            let name = field.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
-            rule_for(&app.config.cookies, name.trim_ascii()).is_none()
-        })
-        .cloned()
-        .collect();
+    let kept: Vec<_> =
+        headers.get_all(SET_COOKIE).iter().filter(|field| rule_of(app, field).is_none()).cloned().collect();
     headers.remove(SET_COOKIE);
     for field in kept {
         headers.append(SET_COOKIE, field);

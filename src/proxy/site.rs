@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 
 use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
 use crate::session::gate::{Place, Rules};
 use crate::session::identity::SourceKind;
 use crate::session::path::{NormalPath, without_parameters};
-use crate::session::profile::{CookieKind, NamePattern};
+use crate::session::profile::{CookieKind, CookieRule, NamePattern};
 use crate::session::record::AppId;
 use crate::store::{Hasher, Table};
 use crate::telemetry::{AppMetrics, Metrics};
 
 use super::jwt::Verifier;
 use super::pool::PoolSettings;
+use crate::vault::Vault;
 
 /// Everything the data path needs of one configuration.
 pub struct Site {
@@ -48,12 +50,16 @@ pub struct AppSite {
     pub rules: Rules,
     /// Its counters.
     pub metrics: Arc<AppMetrics>,
+    /// An identity source reads `Authorization`: to come with a token is a way of signing in.
+    pub reads_credentials: bool,
     /// Names of path parameters and query parameters that servers read as the session id (FIELD F11).
     pub id_parameters: Vec<String>,
     /// How its upstream is reached, by one worker.
     pub pool: PoolSettings,
     /// Path of `login`, without its query.
     login_path: Option<String>,
+    /// Custody of its cookies, where the browser does not hold them.
+    pub vault: Option<Vault>,
     /// One entry for each identity source; the verifier where it is a JWT.
     pub verifiers: Vec<Option<Verifier>>,
 }
@@ -101,9 +107,13 @@ impl Site {
                 },
                 metrics: metrics.app(&app.name),
                 id_parameters: id_parameters(app),
+                reads_credentials: app.identity.iter().any(|source| {
+                    matches!(&source.kind, SourceKind::JwtHeader { name, .. } if name == AUTHORIZATION)
+                }),
                 login_path: app.login.as_deref().map(|l| l.split('?').next().unwrap_or(l).to_owned()),
                 verifiers,
                 pool: pool_settings(config, app, made_with),
+                vault: Vault::of(app, config.limits.jar_bytes),
                 config: app.clone(),
             })
         });
@@ -145,6 +155,12 @@ fn id_parameters(app: &App) -> Vec<String> {
 }
 
 impl AppSite {
+    /// The cookies to look for in a request that came over https, or over http.
+    #[must_use]
+    pub fn presented(&self, https: bool) -> &[CookieRule] {
+        self.vault.as_ref().map_or(&self.config.cookies, |vault| vault.presented(https))
+    }
+
     /// Where a request goes. Signing in and out come first: a pattern of `public` must not hide them.
     #[must_use]
     pub fn place(&self, asked: &Asked<'_>, path: &NormalPath) -> Place {

@@ -77,9 +77,21 @@ impl Asked {
     }
 }
 
-/// The request that asks, with the cookies as a browser would hold them after this response.
+/// The request that asks, as the browser of `cookie`.
 #[must_use]
-pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> Option<Request<Bytes>> {
+pub(super) fn question(visit: &Visit, path: &str, cookie: &[u8]) -> Option<Request<Bytes>> {
+    let header = HeaderValue::from_bytes(cookie).ok()?;
+    let host = HeaderValue::from_str(&visit.host.name).ok()?;
+    let request = Request::get(path)
+        .header(http::header::HOST, host)
+        .header(ACCEPT, "application/json")
+        .header(COOKIE, header);
+    request.body(Bytes::new()).ok()
+}
+
+/// The cookies that a browser would send after this response. SECURITY: secret.
+#[must_use]
+pub(super) fn cookie_after(visit: &Visit, cookies: &ResponseCookies) -> Vec<u8> {
     let mut jar: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let sent = visit.cookie.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
     for pair in sent.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
@@ -94,13 +106,7 @@ pub(super) fn question(visit: &Visit, path: &str, cookies: &ResponseCookies) -> 
     }
     let pairs: Vec<Vec<u8>> =
         jar.iter().map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
-    let header = HeaderValue::from_bytes(&pairs.join(b"; ".as_slice())).ok()?;
-    let host = HeaderValue::from_str(&visit.host.name).ok()?;
-    let request = Request::get(path)
-        .header(http::header::HOST, host)
-        .header(ACCEPT, "application/json")
-        .header(COOKIE, header);
-    request.body(Bytes::new()).ok()
+    pairs.join(b"; ".as_slice())
 }
 
 /// Reads the app's answer. An app that does not know the cookie answers 401 or 403, or names nobody.
@@ -146,12 +152,14 @@ pub(super) fn is_due(visit: &Visit, cookies: &ResponseCookies, asked: &Asked, no
     let carried = visit.session.as_ref().map(|(_, key)| *key);
     let at_sign_in = visit.place == crate::session::gate::Place::SignIn;
     let sign_in_known = !visit.app.config.sign_in.is_empty();
+    // The cookies of apps whose cookies are kept here may change with every answer; ours stays until a sign-in.
+    let subject = if visit.app.vault.is_some() { carried } else { fresh };
     let value = match (at_sign_in, sign_in_known) {
         (true, _) => fresh.or(carried)?,
         // Nobody said where signing in happens: a value is asked about when it first returns.
         (false, false) => carried.filter(|_| visit.known_source.is_none())?,
         // A new value of a session whose user this source named must name somebody again (R10).
-        (false, true) if fresh.is_some() && visit.known_source == Some(index) => fresh?,
+        (false, true) if fresh.is_some() && visit.known_source == Some(index) => subject?,
         // It could not be said at the sign-in.
         (false, true) => carried.filter(|key| visit.known_source.is_none() && asked.is_owed(*key))?,
     };

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::headers::AskedHost;
+use super::headers::{AskedHost, without_port};
 use super::intake::Intake;
 use super::site::AppSite;
 use super::sources::Said;
 use crate::session::activity::Kind;
 use crate::session::cookie::Attributes;
 use crate::session::gate::{Action, Place};
+use crate::session::jar;
 use crate::session::record::{CookieShape, NewToken, Session};
 use crate::session::{Moment, TokenKey};
 use crate::store::{SessionRef, Table};
@@ -34,6 +35,10 @@ pub(super) struct Visit {
     pub path: String,
     /// The query as forwarded.
     pub query: Option<String>,
+    /// The session's last activity before this request, where the app may say that this was none.
+    pub active_before: Option<Moment>,
+    /// The browser came over https, to us or to a trusted proxy before us.
+    pub https: bool,
     /// The host that the browser asked.
     pub host: Rc<AskedHost>,
     /// The browser's `Referer`.
@@ -79,6 +84,13 @@ impl Visit {
         self.stopped = if forwards { None } else { intake.session.clone() };
         self.after_end = intake.after_end;
         self.adopting.clone_from(&intake.adopting);
+        self.active_before = intake.active_before;
+    }
+
+    /// What a browser's cookie jar goes by.
+    #[must_use]
+    pub(super) fn site(&self) -> jar::Site<'_> {
+        jar::Site::new(without_port(&self.host.name), &self.path, self.https)
     }
 
     /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].

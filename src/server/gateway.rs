@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::accept::Acceptor;
 use super::admin_port::{self, AdminPort};
@@ -20,10 +20,10 @@ use super::listener::{self, BindError};
 use super::settings::{book, needs_restart};
 use super::tls::{self, TlsError};
 use super::worker::Worker;
-use super::{control, verifiers};
+use super::{control, farewells, verifiers};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::proxy::{MadeWith, Shared, Site};
+use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
 use crate::store::{Table, derive_key, random_bytes};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
@@ -90,6 +90,8 @@ pub struct Inner {
     ready: watch::Sender<bool>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// Calls of apps' own logouts that are due; taken by the control thread.
+    farewells_due: Mutex<Option<mpsc::Receiver<Farewell>>>,
     /// A thread has ended by a panic.
     broken: AtomicBool,
 }
@@ -200,15 +202,22 @@ impl Inner {
         let tls = config.listen.https.map(|_| tls::server_config(&config.listen.certificates)).transpose()?;
         let metrics = Metrics::new();
         let (cuts, queues) = Cuts::new(workers);
-        let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone()));
+        let (farewells, due) = Farewells::new();
+        let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone(), farewells.clone()));
         let table = Arc::new(Table::new(book(&config), hub));
         let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
         let keys = verifiers::Keys::new(fetcher);
         let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
-        let shared =
-            Shared { site: ArcSwap::from_pointee(site), table, clock, metrics, asked: Default::default() };
+        let shared = Shared {
+            site: ArcSwap::from_pointee(site),
+            table,
+            clock,
+            metrics,
+            farewells,
+            asked: Default::default(),
+        };
         let inner = Arc::new(Self {
             shared: Arc::new(shared),
             began_with: Arc::new(config.clone()),
@@ -223,6 +232,7 @@ impl Inner {
             stop: watch::channel(false).0,
             ready: watch::channel(true).0,
             reloading: Mutex::new(()),
+            farewells_due: Mutex::new(Some(due)),
             broken: AtomicBool::new(false),
         });
         Ok((inner, queues))
@@ -389,8 +399,15 @@ impl Inner {
             };
             control::watch(|| self.files(&path), seen, reload).await;
         };
+        let calling = async {
+            let due = self.farewells_due.lock().take();
+            let Some(due) = due else { return std::future::pending().await };
+            farewells::make_calls(due, Arc::clone(&self.shared), Arc::clone(&self.made_with.upstream_tls))
+                .await;
+        };
         tokio::select! {
             () = sweeping => {}
+            () = calling => {}
             () = fetching => {}
             () = watching => {}
             () = self.left() => {}

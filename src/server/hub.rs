@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cuts::Cuts;
+use crate::proxy::Farewells;
 use crate::session::EndReason;
 use crate::store::{Event, EventKind, Observer};
 use crate::telemetry::{Metrics, audit};
@@ -11,13 +12,14 @@ use crate::telemetry::{Metrics, audit};
 pub(super) struct Hub {
     metrics: Arc<Metrics>,
     cuts: Cuts,
+    farewells: Farewells,
 }
 
 impl Hub {
-    /// An observer that counts in `metrics` and cuts through `cuts`.
+    /// An observer that counts in `metrics`, cuts through `cuts`, and leaves what the apps are to be told in `farewells`.
     #[must_use]
-    pub(super) fn new(metrics: Arc<Metrics>, cuts: Cuts) -> Self {
-        Self { metrics, cuts }
+    pub(super) fn new(metrics: Arc<Metrics>, cuts: Cuts, farewells: Farewells) -> Self {
+        Self { metrics, cuts, farewells }
     }
 
     fn ended(&self, event: &Event, reason: EndReason, by: Option<&Arc<str>>) {
@@ -25,8 +27,12 @@ impl Hub {
         if event.busy {
             self.cuts.session(event.id, reason);
         }
-        self.metrics.app(&event.app).ended(reason);
+        let metrics = self.metrics.app(&event.app);
+        metrics.ended(reason);
         if event.is_signed_in() {
+            if let Some(jar) = &event.jar {
+                self.farewells.of_jar(&event.app, jar, reason, &metrics, event.at);
+            }
             audit::ended(&record(event), reason, by.map(AsRef::as_ref));
         }
     }

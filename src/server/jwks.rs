@@ -6,14 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use http_body_util::Empty;
 
+use super::outbound::{AskError, ask};
 use crate::proxy::jwt::SharedKeys;
 use crate::session::keys::{KeyFault, KeySet};
 use crate::telemetry::Metrics;
@@ -29,15 +24,11 @@ const MAX_BYTES: usize = 256 * 1024;
 enum FetchError {
     #[error("the URL cannot be used")]
     Url,
-    #[error("it cannot be reached: {0}")]
-    Connect(#[from] std::io::Error),
-    #[error("the exchange failed: {0}")]
-    Exchange(#[from] hyper::Error),
+    #[error(transparent)]
+    Ask(#[from] AskError),
     // The status alone: a redirection is not followed, since nobody configured where it leads.
     #[error("it answered {0}")]
     Status(StatusCode),
-    #[error("its answer broke off, or is longer than {MAX_BYTES} bytes")]
-    Body,
     #[error("its answer is of no use: {0}")]
     Keys(#[from] KeyFault),
     #[error("it took longer than {} s", PATIENCE.as_secs())]
@@ -92,43 +83,14 @@ impl Fetcher {
             .header(ACCEPT, "application/jwk-set+json, application/json")
             .body(Empty::new())
             .map_err(|_| FetchError::Url)?;
-        let stream = TcpStream::connect((host, port)).await?;
-        if secure {
-            let name = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Url)?;
-            exchange(TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?, request).await
-        } else {
-            exchange(stream, request).await
-        }
+        let (status, body) = ask(host, port, secure.then_some(&self.tls), request, MAX_BYTES).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status(status)) }
     }
 }
 
 /// The host alone: the rest of a URL may hold credentials.
 fn host_of(url: &str) -> String {
     url.parse().ok().and_then(|uri: Uri| uri.host().map(str::to_owned)).unwrap_or_default()
-}
-
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Bytes, FetchError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let asking = async {
-        let answer = sender.send_request(request).await?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status(answer.status()));
-        }
-        let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|_| FetchError::Body)
-    };
-    let carrying = async {
-        // How the connection ends is told by the exchange.
-        let _ = connection.await;
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    tokio::select! {
-        answered = asking => answered,
-        never = carrying => match never {},
-    }
 }
 
 #[cfg(test)]

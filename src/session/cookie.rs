@@ -8,9 +8,9 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::Moment;
 use super::chunks::{Joined, Piece, join};
 use super::profile::{CookieKind, CookieRule, Extract, rule_for};
+use super::{Moment, Span};
 
 /// A configured cookie as a request presents it; with its chunks, where it has any.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,6 +147,26 @@ impl<'a> RequestCookies<'a> {
     }
 }
 
+impl RequestCookies<'_> {
+    /// The header with those tokens alone that `wanted` says yes to; `None` when there are none. SECURITY: secret.
+    #[must_use]
+    pub fn tokens_alone(&self, wanted: impl Fn(usize, &Presented<'_>) -> bool) -> Option<Vec<u8>> {
+        let chosen = self.tokens.iter().enumerate().filter(|(index, token)| wanted(*index, token));
+        let pairs =
+            chosen.flat_map(|(_, token)| std::iter::once(token.pair).chain(token.chunks.iter().copied()));
+        let kept: Vec<&[u8]> = pairs.filter_map(|pair| self.pairs.get(pair).copied().flatten()).collect();
+        (!kept.is_empty()).then(|| kept.join(b"; ".as_slice()))
+    }
+
+    /// The header with those pairs alone whose name `wanted` says yes to, tokens or not; `None` when there are none.
+    #[must_use]
+    pub fn named(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let pairs = self.pairs.iter().flatten().copied();
+        let kept: SmallVec<[&[u8]; 8]> = pairs.filter(|pair| wanted(split_pair(pair).0)).collect();
+        (!kept.is_empty()).then(|| kept.join(b"; ".as_slice()))
+    }
+}
+
 fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b'=', pair) {
         Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start()),
@@ -236,6 +256,8 @@ pub struct SetCookie {
     pub attributes: Attributes,
     /// The field deletes the cookie: it has expired, or its value is empty.
     pub deletes: bool,
+    /// When the browser forgets it; `None` with the browser's session.
+    pub expires: Option<Moment>,
 }
 
 /// SECURITY: the value never appears in `Debug` output (law 10).
@@ -261,11 +283,12 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
     if parsed.name().is_empty() {
         return None;
     }
-    let expired = match (parsed.max_age(), parsed.expires_datetime()) {
-        (Some(age), _) => !age.is_positive(),
-        (None, Some(at)) => at.unix_timestamp() <= i64::try_from(now.unix_ms() / 1000).unwrap_or(i64::MAX),
-        (None, None) => false,
+    let expires = match (parsed.max_age(), parsed.expires_datetime()) {
+        (Some(age), _) => Some(now.plus(Span::from_secs(u64::try_from(age.whole_seconds()).unwrap_or(0)))),
+        (None, Some(at)) => Some(Moment::from_unix_ms(seconds_to_ms(at.unix_timestamp()))),
+        (None, None) => None,
     };
+    let expired = expires.is_some_and(|at| at <= now);
     let path = parsed
         .path()
         .filter(|p| p.starts_with('/'))
@@ -277,6 +300,7 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
         name: parsed.name().to_owned(),
         deletes: expired || value.iter().all(|byte| *byte == b'"'),
         value,
+        expires,
         attributes: Attributes {
             domain: parsed
                 .domain()
@@ -291,6 +315,10 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
     })
 }
 
+fn seconds_to_ms(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
+}
+
 /// The directory of the request's path (RFC 6265bis section 5.1.4).
 fn default_path(request_path: &str) -> String {
     match request_path.rfind('/') {
@@ -302,8 +330,13 @@ fn default_path(request_path: &str) -> String {
 /// The `Set-Cookie` value that deletes the cookie `name` that was set with `attributes`.
 #[must_use]
 pub fn deletion(name: &str, attributes: &Attributes) -> String {
-    let mut out =
-        format!("{name}=; Path={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", attributes.path);
+    setting(name, "", attributes) + "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+}
+
+/// The `Set-Cookie` value that sets the cookie `name` to `value` for the browser's session. SECURITY: secret.
+#[must_use]
+pub fn setting(name: &str, value: &str, attributes: &Attributes) -> String {
+    let mut out = format!("{name}={value}; Path={}", attributes.path);
     if let Some(domain) = &attributes.domain {
         out.push_str("; Domain=");
         out.push_str(domain);
@@ -393,8 +426,8 @@ mod tests {
         assert!(!set.deletes);
         assert_eq!(
             deletion(&set.name, &set.attributes),
-            "sid=; Path=/app; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=example.com; Secure; \
-             HttpOnly; SameSite=Strict"
+            "sid=; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=Strict; Max-Age=0; \
+             Expires=Thu, 01 Jan 1970 00:00:00 GMT"
         );
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::gate::Standing;
 use super::identity::Identity;
+use super::jar::Jar;
 use super::policy::Rival;
 use super::profile::CookieKind;
 use super::tokens::Tokens;
@@ -61,6 +62,8 @@ pub struct End {
     pub by: Option<Arc<str>>,
     /// It was told on a navigation.
     pub told: bool,
+    /// The app's own logout was called for it.
+    pub farewelled: bool,
 }
 
 /// Where a session stands.
@@ -112,6 +115,8 @@ pub struct Session {
     pub adopted: bool,
     /// Requests forwarded for it.
     pub requests: u64,
+    /// The app's cookies, where they are kept from the browser.
+    pub jar: Option<Arc<Jar>>,
     tokens: Tokens,
     /// Its cookie came back at least once.
     pub returned: bool,
@@ -158,6 +163,7 @@ impl Session {
             generation: 0,
             adopted: false,
             requests: 0,
+            jar: None,
             tokens: Tokens::default(),
             returned: false,
             forgotten: false,
@@ -239,7 +245,7 @@ impl Session {
         if self.is_over() {
             return false;
         }
-        self.state = State::Ended(End { reason, at, by, told: false });
+        self.state = State::Ended(End { reason, at, by, told: false, farewelled: false });
         true
     }
 
@@ -309,6 +315,15 @@ impl Session {
         self.times.last_active_at = self.times.last_active_at.max(now);
         self.deadline = deadline(&self.policy, &self.times);
         true
+    }
+
+    /// Takes back the touch of the moment `noted`; `before` is where the idle clock stood. An end stays an end.
+    pub fn take_back(&mut self, before: Moment, noted: Moment) {
+        let touched = self.times.last_active_at == noted && before < noted;
+        if touched && !self.is_over() && self.times.signed_in_at.is_none_or(|at| at < noted) {
+            self.times.last_active_at = before;
+            self.deadline = deadline(&self.policy, &self.times);
+        }
     }
 
     /// Records a sign-in: the lifetime starts anew, `created_at` stays (law 4).

@@ -13,6 +13,7 @@ use super::link::Revives;
 use super::table::{Table, UserKey, settle};
 use super::{Event, EventKind};
 use crate::session::identity::Identity;
+use crate::session::jar::Jar;
 use crate::session::policy::{Admission, Policy, Rival, admit, surplus};
 use crate::session::record::{
     AppId, FellOut, Mode, NewToken, PENDING_FOR, Session, Settled, State, Visitor, is_newer,
@@ -26,6 +27,8 @@ pub struct Newcomer {
     pub app: AppId,
     /// The cookies that the response sets.
     pub tokens: Vec<NewToken>,
+    /// The app's cookies, where they are kept from the browser.
+    pub jar: Option<Arc<Jar>>,
     /// Where the browser is.
     pub visitor: Visitor,
     /// Its cookie was there before the gateway (R14, R17).
@@ -306,6 +309,7 @@ impl Table {
         let id = SessionId::from_u128(u128::from_le_bytes(random_bytes()));
         let mut session = Session::new(id, newcomer.app, terms, newcomer.visitor.clone(), now);
         session.adopted = newcomer.adopted;
+        session.jar.clone_from(&newcomer.jar);
         session.generation = self.next_generation(tokens);
         let fell_out = session.replace(tokens, now);
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);

@@ -28,6 +28,7 @@ pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, U
 pub use table::{Counts, Table};
 
 use crate::session::identity::Identity;
+use crate::session::jar::Jar;
 use crate::session::{EndReason, Moment, SessionId};
 
 /// What happened to a session; told once, after the fact, outside all locks.
@@ -45,6 +46,8 @@ pub struct Event {
     pub at: Moment,
     /// Exchanges of this session were in progress.
     pub busy: bool,
+    /// With an end: what was kept of the app's cookies, which nobody keeps any longer.
+    pub jar: Option<Arc<Jar>>,
 }
 
 /// The kinds of [`Event`].

@@ -14,6 +14,7 @@ use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
 use crate::session::gate::Standing;
 use crate::session::identity::Identity;
+use crate::session::jar::Jar;
 use crate::session::record::{AppId, CookieShape, Mode, Session, Settled, is_newer};
 use crate::session::{EndReason, Moment, SessionId, TokenKey};
 
@@ -155,6 +156,24 @@ impl Table {
         self.with(&session.0, now, |s| s.touch(now))
     }
 
+    /// The request of `noted`, which renewed the idle clock, turns out to be no activity: the clock stands again where it
+    /// stood `before`, unless something else renewed it since.
+    pub fn take_back(&self, session: &SessionRef, before: Moment, noted: Moment, now: Moment) {
+        self.with(&session.0, now, |s| s.take_back(before, noted));
+        self.file(&session.0, now);
+    }
+
+    /// Changes the jar of a live session. Returns whether it is live.
+    pub fn keep(&self, session: &SessionRef, now: Moment, f: impl FnOnce(&mut Jar)) -> bool {
+        self.with(&session.0, now, |s| {
+            let live = s.is_live(now);
+            if live {
+                f(Arc::make_mut(s.jar.get_or_insert_default()));
+            }
+            live
+        })
+    }
+
     /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is one of its
     /// tokens still, not a value that a sign-in has replaced meanwhile.
     #[must_use]
@@ -186,6 +205,14 @@ impl Table {
                 end.told = true;
             }
         });
+    }
+
+    /// Notes that the app's own logout is called for the end of this session. Returns whether that is the first time.
+    pub fn mark_farewelled(&self, session: &SessionRef, now: Moment) -> bool {
+        self.with(&session.0, now, |s| match &mut s.state {
+            crate::session::record::State::Ended(end) => !std::mem::replace(&mut end.farewelled, true),
+            _ => false,
+        })
     }
 
     /// Ends the session unless it has ended before.
@@ -281,18 +308,27 @@ impl Table {
         self.anonymous.lock().remove(cell.id);
         self.wheel.lock().remove(cell);
         self.leave_index(cell);
-        let at = cell.session.lock().ended().map_or(now, |end| end.at);
+        let (at, jar) = {
+            let mut session = cell.session.lock();
+            // No request reads it any more, and it is the largest part of a record.
+            (session.ended().map_or(now, |end| end.at), session.jar.take())
+        };
         self.remembered.lock().add(cell.id, at);
-        self.tell(cell, kind, now);
+        self.tell_with(cell, kind, jar, now);
     }
 
     /// Tells the observer; no lock is held.
     pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
+        self.tell_with(cell, kind, None, now);
+    }
+
+    fn tell_with(&self, cell: &Arc<Cell>, kind: EventKind, jar: Option<Arc<Jar>>, now: Moment) {
         let event = {
             let session = cell.session.lock();
             let at = session.ended().map_or(now, |end| end.at);
             let app = self.bound.load().name(session.app);
-            Event { id: session.id, app, identity: session.identity.clone(), kind, at, busy: cell.is_busy() }
+            let (id, identity, busy) = (session.id, session.identity.clone(), cell.is_busy());
+            Event { id, app, identity, kind, at, busy, jar }
         };
         self.observer.observe(&event);
     }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::habits::{Habit, Habits};
 use crate::session::EndReason;
 
 /// What a request came to. The list is closed, so that labels are.
-const OUTCOMES: [&str; 18] = [
+const OUTCOMES: [&str; 19] = [
     "forwarded",
     "upgraded",
     "ended",
@@ -22,6 +23,7 @@ const OUTCOMES: [&str; 18] = [
     "unavailable",
     "bad_sign_in",
     "user_unknown",
+    "jar_full",
     "connect",
     "busy",
     "timeout",
@@ -47,6 +49,20 @@ const BAD_HEADS: [&str; 3] = ["too_large", "malformed", "timeout"];
 /// The identity sources.
 const SOURCES: [&str; 7] =
     ["response-header", "login-form", "userinfo", "jwt-cookie", "jwt-header", "cookie", "request-header"];
+
+/// What came of calls of the app's own logout, in the order of [`Farewelled`].
+const FAREWELLS: [&str; 3] = ["called", "failed", "dropped"];
+
+/// What came of a call of the app's own logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewelled {
+    /// The app took it.
+    Called,
+    /// It refused, or did not answer.
+    Failed,
+    /// Too many were waiting.
+    Dropped,
+}
 
 type Counter = AtomicU64;
 
@@ -75,10 +91,11 @@ pub struct AppMetrics {
     identity_failures: [Counter; SOURCES.len()],
     cookies_dropped: Counter,
     set_cookies_unreadable: Counter,
-    unseen: Counter,
     withheld: Counter,
-    recycled: Counter,
     evicted: Counter,
+    farewells: [Counter; FAREWELLS.len()],
+    /// What the app does that undoes its configuration.
+    pub habits: Habits,
 }
 
 fn index_of(list: &[&str], label: &str) -> usize {
@@ -110,6 +127,7 @@ impl AppMetrics {
 
     /// Somebody signed in.
     pub fn signed_in(&self) {
+        self.habits.named();
         add(&self.sign_ins, 1);
     }
 
@@ -154,7 +172,7 @@ impl AppMetrics {
 
     /// A request presented only cookies that nobody saw being issued.
     pub fn unseen(&self) {
-        add(&self.unseen, 1);
+        self.habits.unseen(&self.name);
     }
 
     /// A response's cookies were withheld.
@@ -164,7 +182,12 @@ impl AppMetrics {
 
     /// The app used a dead value again.
     pub fn recycled(&self) {
-        add(&self.recycled, 1);
+        self.habits.recycled(&self.name);
+    }
+
+    /// The app's own logout was called for an end, or should have been.
+    pub fn farewelled(&self, result: Farewelled) {
+        add(&self.farewells[result as usize], 1);
     }
 
     /// An anonymous session was forgotten for room.
@@ -240,6 +263,12 @@ impl Metrics {
             apps.push(Arc::clone(&app));
             app
         })
+    }
+
+    /// The counters of every app that a configuration ever named.
+    #[must_use]
+    pub fn apps(&self) -> Vec<Arc<AppMetrics>> {
+        self.apps.read().clone()
     }
 
     /// A connection was accepted.
@@ -335,7 +364,7 @@ impl Metrics {
 type Read = fn(&AppMetrics) -> u64;
 
 fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
-    let simple: [(&str, &str, Read); 8] = [
+    let simple: [(&str, &str, Read); 12] = [
         ("tenure_sign_ins_total", "Sign-ins.", |app| read(&app.sign_ins)),
         ("tenure_held_back_total", "Sign-ins held back at the limit.", |app| read(&app.held_back)),
         (
@@ -346,9 +375,25 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
         ("tenure_cookies_dropped_total", "Cookie pairs an app could have misread.", |app| {
             read(&app.cookies_dropped)
         }),
-        ("tenure_unseen_total", "Requests with cookies never seen being issued.", |app| read(&app.unseen)),
+        ("tenure_unseen_total", "Requests with cookies never seen being issued.", |app| {
+            app.habits.count(Habit::UnseenCookies)
+        }),
         ("tenure_withheld_total", "Responses whose cookies were withheld.", |app| read(&app.withheld)),
-        ("tenure_recycled_total", "Dead values that the app used again.", |app| read(&app.recycled)),
+        ("tenure_recycled_total", "Dead values that the app used again.", |app| {
+            app.habits.count(Habit::RecyclesIds)
+        }),
+        ("tenure_rotations_total", "Values that the app replaced without a sign-in.", |app| {
+            app.habits.count(Habit::RotatesAlways)
+        }),
+        ("tenure_sign_in_forms_unmatched_total", "Sign-in forms that counted for nobody.", |app| {
+            app.habits.count(Habit::SignInNeverMatches)
+        }),
+        ("tenure_anonymous_began_total", "Sessions that began without a user.", |app| {
+            app.habits.count(Habit::NobodySignsIn)
+        }),
+        ("tenure_unidentified_total", "Requests with credentials in a header and no session.", |app| {
+            app.habits.count(Habit::Unidentified)
+        }),
         ("tenure_evicted_total", "Anonymous sessions forgotten for room.", |app| read(&app.evicted)),
     ];
     for (name, help, value) in simple {
@@ -362,6 +407,8 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
     out.labelled("tenure_would_end_total", "Ends only observed.", "reason", &reasons, apps, |app| {
         &app.would_end
     });
+    let (name, help) = ("tenure_app_logouts_total", "Calls of the app's own logout after ends.");
+    out.labelled(name, help, "result", &FAREWELLS, apps, |app| &app.farewells);
     let (name, help) = ("tenure_upstream_errors_total", "Requests without an answer.");
     out.labelled(name, help, "reason", &UPSTREAM_ERRORS, apps, |app| &app.upstream_errors);
     let (name, help) = ("tenure_identity_failures_total", "Identity sources that failed.");

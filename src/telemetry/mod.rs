@@ -4,9 +4,11 @@
 
 mod access;
 pub mod audit;
+mod habits;
 mod log;
 mod metrics;
 
 pub use access::AccessGuard;
+pub use habits::{Habit, Habits};
 pub use log::{LogFormat, init};
-pub use metrics::{AppMetrics, ConnectionGuard, Metrics, SessionCounts};
+pub use metrics::{AppMetrics, ConnectionGuard, Farewelled, Metrics, SessionCounts};

@@ -131,6 +131,7 @@ async fn the_description_is_served_and_holds_every_route_of_the_contract() {
         "GET /livez",
         "GET /metrics",
         "GET /readyz",
+        "GET /v1/advice",
         "GET /v1/policy",
         "GET /v1/policy/effective",
         "GET /v1/sessions",

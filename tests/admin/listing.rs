@@ -229,3 +229,19 @@ async fn visitors_without_a_name_are_sessions_of_nobody() {
     let page = world.call(crate::api::ACME, Method::GET, &format!("/v1/sessions/{id}"), None).await;
     assert_eq!(page.status, 404, "of no tenant, so of none that a bound token may see");
 }
+
+#[tokio::test]
+async fn what_an_app_does_against_its_configuration_is_told_with_the_advice() {
+    let world = World::new().await;
+    assert_eq!(world.get("/v1/advice").await, json!({ "items": [], "next": null }));
+    let browser = Browser::at(world.gateway.http.unwrap());
+    for n in 0..50 {
+        browser.fetch_with_cookie("/me", &format!("SID=made-up-{n}")).await;
+    }
+    let list = world.get("/v1/advice").await;
+    let item = &list["items"][0];
+    assert_eq!((&item["habit"], &item["count"]), (&json!("unseen_cookies"), &json!(50)));
+    assert!(item["advice"].as_str().unwrap().contains("past the gateway"));
+    let bound = world.get_by(crate::api::ACME, "/v1/advice").await;
+    assert_eq!(bound["items"], json!([]), "apps belong to no tenant");
+}

@@ -126,6 +126,13 @@ async fn sessions_are_listed_explained_and_revoked_from_a_shell() {
     assert_eq!(world.told(&["revoke", "--everyone"]), "1 ended\n");
     assert!(!is_signed_in(&bob.fetch("/me").await));
     assert_eq!(world.told(&["sessions"]).lines().count(), 1, "the head alone");
+    for _ in 0..50 {
+        bob.fetch_with_cookie("/me", "SID=made-up").await;
+    }
+    let listed = world.told(&["sessions"]);
+    let advice = listed.lines().last().unwrap();
+    assert!(advice.starts_with("advice for crm: browsers bring session cookies"), "{listed}");
+    assert_eq!(world.gateway.times("habit=\"unseen_cookies\""), 1, "{}", world.gateway.err());
 
     let unknown = world.ask(&["revoke", "--session", &"0".repeat(32)]);
     assert_eq!(unknown.status.code(), Some(1));

@@ -7,11 +7,13 @@
     reason = "a test's helpers may fail as loudly as the test"
 )]
 
+mod after_end;
 mod answers;
 mod chunked;
 mod custody;
 mod edge;
 mod ends;
+mod habits;
 mod identity;
 mod jwt;
 mod learning;
@@ -28,4 +30,5 @@ mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
 mod userinfo;
+mod vault;
 mod wire;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenure::config::check_text;
 
-use crate::setup::{BY_HEADER, POLICY, World, config_text, sign_in, who};
+use crate::setup::{BY_HEADER, POLICY, World, config_text, https_lines, sign_in, who};
 use crate::support::app::{BadHeader, CloseAfter, pattern};
 use crate::support::browser::{Ask, Browser, Mode, Options, Tls};
 use crate::support::tls::Certificate;
@@ -246,18 +246,9 @@ async fn only_a_websocket_opens_a_tunnel() {
 async fn browsers_come_by_https_and_http2() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::of("app.localhost");
-    let (cert, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
-    std::fs::write(&cert, &certificate.cert_pem).unwrap();
-    std::fs::write(&key, &certificate.key_pem).unwrap();
     let text = |upstream: &str| {
-        config_text(upstream, "", BY_HEADER, POLICY).replace(
-            "workers = 2\n",
-            &format!(
-                "workers = 2\nhttps = \"127.0.0.1:0\"\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]\n",
-                cert.display(),
-                key.display()
-            ),
-        )
+        config_text(upstream, "", BY_HEADER, POLICY)
+            .replace("workers = 2\n", &https_lines(&folder, &certificate))
     };
     let world = World::from_text(|s| s.identity_headers = true, text).await;
     let address = world.gateway.https.unwrap();
@@ -276,9 +267,9 @@ async fn browsers_come_by_https_and_http2() {
     eventually(PATIENCE, async || world.live_of("ann").len() == 2).await;
     // Renewed certificates are shown from the next handshake on, after any reload.
     let renewed = Certificate::of("app.localhost");
-    std::fs::write(&cert, &renewed.cert_pem).unwrap();
-    std::fs::write(&key, &renewed.key_pem).unwrap();
-    let config = check_text("test.toml", &text(&world.app.url()), Path::new(".")).unwrap();
+    let text = text(&world.app.url());
+    https_lines(&folder, &renewed);
+    let config = check_text("test.toml", &text, Path::new(".")).unwrap();
     assert_eq!(world.gateway.handle().apply(config).needs_restart, Vec::<&str>::new());
     for (root, trusted) in [(certificate.root, false), (renewed.root, true)] {
         let options = Options { tls: Some(Tls { root, h2: false }), ..Options::default() };

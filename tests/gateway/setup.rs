@@ -10,6 +10,7 @@ use tenure::store::{Filter, SessionView, StateFilter};
 
 use crate::support::app::{App, PASSWORD, Switches};
 use crate::support::browser::{Browser, Page};
+use crate::support::tls::Certificate;
 
 /// When every test begins.
 pub(crate) const START: Moment = Moment::from_unix_ms(1_750_000_000_000);
@@ -129,6 +130,18 @@ pub(crate) fn config_text(upstream: &str, app_lines: &str, identity: &str, rest:
         "[listen]\nhttp = \"127.0.0.1:0\"\nworkers = 2\n[store]\npath = \"off\"\n[drain]\ndelay = \"0s\"\ntimeout = \"5s\"\n\
          [[app]]\nname = \"app\"\nupstream = \"{upstream}\"\ncookie = \"SID\"\nlogin = \"/login\"\nlogout = \"/logout\"\n\
          {app_lines}\n{identity}\n{rest}\n"
+    )
+}
+
+/// In place of `workers = 2`: the same with HTTPS on port 0.
+pub(crate) fn https_lines(folder: &tempfile::TempDir, certificate: &Certificate) -> String {
+    let (cert, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+    std::fs::write(&cert, &certificate.cert_pem).unwrap();
+    std::fs::write(&key, &certificate.key_pem).unwrap();
+    format!(
+        "workers = 2\nhttps = \"127.0.0.1:0\"\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]\n",
+        cert.display(),
+        key.display()
     )
 }
 

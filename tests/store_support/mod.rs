@@ -84,6 +84,7 @@ pub fn newcomer(values: &[u64]) -> Newcomer {
     Newcomer {
         app: AppId(0),
         tokens: values.iter().map(|n| token(*n)).collect(),
+        jar: None,
         visitor: Visitor { ip: IpAddr::from([192, 0, 2, 1]), user_agent: "test".into() },
         adopted: false,
         recycles: Some(Moment::MAX),

@@ -1,0 +1,245 @@
+//! Custody of an app's cookies (`custody = "vault"`): they stay in the gateway, in a [`Jar`] for each session, and the
+//! browser holds one cookie of ours, which is worth nothing once its session has ended.
+//!
+//! For apps whose cookie is the session itself, or changes with every answer (Rails, Laravel, Flask, ASP.NET Core): a
+//! copy of such a cookie would outlive every end. What a browser may hold all the same is named by `pass_cookies`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use crate::config::{App, Custody};
+use crate::session::cookie::{Attributes, RequestCookies, setting};
+use crate::session::jar::{Jar, Site, Stored};
+use crate::session::lesson::Cookies;
+use crate::session::profile::{self, CookieKind, CookieRule, Extract, NamePattern};
+use crate::session::record::CookieShape;
+use crate::session::{Moment, Span};
+use crate::store::random_bytes;
+
+/// Entropy of our cookie's value, in bytes.
+const VALUE_BYTES: usize = 32;
+
+/// The longest that browsers keep a cookie (RFC 6265bis section 5.5).
+const LONGEST_KEPT: Span = Span::from_secs(400 * 24 * 3600);
+
+/// What one app's vault needs to know.
+pub struct Vault {
+    /// Our cookie's rule, followed by the app's own: over http and over https.
+    presented: [Vec<CookieRule>; 2],
+    /// The app's cookies that carry its session, and its companions.
+    own: Vec<CookieRule>,
+    pass: Vec<NamePattern>,
+    /// Most bytes of one jar.
+    limit: usize,
+}
+
+/// What a response leaves in a jar.
+pub struct Kept {
+    /// The jar after it.
+    pub jar: Jar,
+    /// What it does to the cookies that carry the app's session.
+    pub cookies: Cookies,
+    /// Its cookies do not fit into the jar.
+    pub full: bool,
+}
+
+impl Kept {
+    /// What it does to the session of the request, or to a browser without one: there every cookie that is to be kept needs
+    /// a session to be kept in.
+    #[must_use]
+    pub fn change_for(&self, has_session: bool) -> Cookies {
+        match self.cookies {
+            Cookies::Untouched if !has_session && !self.jar.is_empty() => Cookies::Fresh,
+            cookies => cookies,
+        }
+    }
+
+    /// Whether whom the app names may have signed in by it: on a browser without a session only where the app begins one.
+    #[must_use]
+    pub fn is_of_session(&self, has_session: bool) -> bool {
+        has_session || self.cookies == Cookies::Fresh
+    }
+}
+
+/// A value of our cookie that nobody has seen yet. SECURITY: secret.
+pub struct Minted {
+    /// The cookie's name and attributes.
+    pub shape: CookieShape,
+    /// Its value.
+    pub value: Zeroizing<String>,
+}
+
+impl Vault {
+    /// The vault of `app`; `None` when its cookies are tracked.
+    #[must_use]
+    pub fn of(app: &App, limit: usize) -> Option<Self> {
+        if app.custody == Custody::Track {
+            return None;
+        }
+        let rules = |name: String| {
+            let own = CookieRule {
+                name: NamePattern::Exact(name),
+                kind: CookieKind::Session,
+                extract: Extract::Whole,
+            };
+            std::iter::once(own).chain(app.cookies.iter().cloned()).collect()
+        };
+        Some(Self {
+            presented: [
+                rules(profile::vault_cookie_http(&app.name)),
+                rules(profile::vault_cookie_https(&app.name)),
+            ],
+            own: app.cookies.clone(),
+            pass: app.pass_cookies.clone(),
+            limit,
+        })
+    }
+
+    /// What to look for in a request: ours first ([`Self::is_ours`]), then what only the app may set.
+    #[must_use]
+    pub fn presented(&self, https: bool) -> &[CookieRule] {
+        &self.presented[usize::from(https)]
+    }
+
+    /// Whether the rule with this index of [`Self::presented`] is that of our cookie.
+    #[must_use]
+    pub const fn is_ours(rule: usize) -> bool {
+        rule == 0
+    }
+
+    /// Whether the cookie `name` is the browser's to hold.
+    #[must_use]
+    pub fn passes(&self, name: &[u8]) -> bool {
+        self.pass.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// The `Cookie` header for the app: what the jar sends, then what passes of the browser's own.
+    #[must_use]
+    pub fn header(
+        &self,
+        cookies: &RequestCookies<'_>,
+        jar: Option<&Jar>,
+        site: &Site<'_>,
+        now: Moment,
+    ) -> Option<Vec<u8>> {
+        let kept = jar.and_then(|jar| jar.header(site, now));
+        let passing = cookies.named(|name| self.passes(name));
+        match (kept, passing) {
+            (Some(kept), Some(passing)) => Some([&kept, b"; ".as_slice(), &passing].concat()),
+            (kept, passing) => kept.or(passing),
+        }
+    }
+
+    /// Leaves in a `Cookie` header that was meant for the app only what the browser holds itself.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+        let kept = RequestCookies::parse(fields, &self.own).named(|name| self.passes(name));
+        match kept.and_then(|kept| HeaderValue::from_bytes(&kept).ok()) {
+            Some(value) => drop(headers.insert(COOKIE, value)),
+            None => drop(headers.remove(COOKIE)),
+        }
+    }
+
+    /// What the response's cookies leave of `before`, as a browser would keep them.
+    #[must_use]
+    pub fn keep(&self, before: Option<&Jar>, headers: &HeaderMap, site: &Site<'_>, now: Moment) -> Kept {
+        let mut jar = before.cloned().unwrap_or_default();
+        let full = !self.store(&mut jar, headers, site, now);
+        let carries = |jar: &Jar| jar.iter(now).any(|(name, _)| self.is_session(name));
+        let is_new = |name: &[u8], value: &[u8]| {
+            before.is_none_or(|b| b.iter(now).all(|known| known != (name, value)))
+        };
+        let fresh = jar.iter(now).any(|(name, value)| self.is_session(name) && is_new(name, value));
+        let cookies = match (fresh, before.is_some_and(carries), carries(&jar)) {
+            (true, ..) => Cookies::Fresh,
+            (false, true, false) => Cookies::Deleted,
+            (false, ..) => Cookies::Untouched,
+        };
+        Kept { jar, cookies, full }
+    }
+
+    /// Stores what the response sets. Returns whether all of it fitted.
+    pub fn store(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) -> bool {
+        let mut fits = true;
+        for field in headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes) {
+            if !self.passes(name_of(field)) {
+                fits &= jar.store(field, site, now, self.limit) != Stored::Full;
+            }
+        }
+        fits
+    }
+
+    /// A jar with the cookies that a browser brought from before the roll-out. Nobody saw how they were set.
+    #[must_use]
+    pub fn adopt(&self, cookie: &[u8], site: &Site<'_>, now: Moment) -> Jar {
+        let mut jar = Jar::default();
+        for pair in cookie.split(|b| *b == b';').map(<[u8]>::trim_ascii) {
+            if !self.passes(name_of(pair)) {
+                let _ = jar.store(&[pair, b"; Path=/"].concat(), site, now, self.limit);
+            }
+        }
+        jar
+    }
+
+    /// Takes the app's cookies out of an answer for the browser; what passes stays, byte for byte.
+    pub fn take_out(&self, headers: &mut HeaderMap) {
+        let fields = headers.get_all(SET_COOKIE).iter();
+        let passing: Vec<_> = fields.filter(|f| self.passes(name_of(f.as_bytes()))).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for field in passing {
+            headers.append(SET_COOKIE, field);
+        }
+    }
+
+    /// What is left of a jar after a log-out: nothing that could sign the browser in again.
+    pub fn forget_sign_in(&self, jar: &mut Jar) {
+        jar.remove(|name| profile::rule_for(&self.own, name).is_some());
+    }
+
+    fn is_session(&self, name: &[u8]) -> bool {
+        profile::rule_for(&self.own, name).is_some_and(|(_, rule)| rule.kind == CookieKind::Session)
+    }
+
+    /// A new value of our cookie.
+    #[must_use]
+    pub fn mint(&self, https: bool) -> Minted {
+        let name = self.presented[usize::from(https)].first().map(|rule| rule.name.stem().to_owned());
+        let attributes = Attributes {
+            path: "/".to_owned(),
+            secure: https,
+            http_only: true,
+            same_site: Some("Lax".to_owned()),
+            ..Attributes::default()
+        };
+        let value = Zeroizing::new(URL_SAFE_NO_PAD.encode(random_bytes::<VALUE_BYTES>()));
+        Minted { shape: CookieShape { name: name.unwrap_or_default(), attributes }, value }
+    }
+
+    /// How long the browser is to keep our cookie: as a browser session where the app's own session cookie is one.
+    #[must_use]
+    pub fn max_age(&self, jar: &Jar, now: Moment, until: Moment) -> Option<Span> {
+        let persists = jar.is_persistent(|name| profile::rule_for(&self.own, name).is_some());
+        persists.then(|| LONGEST_KEPT.min(until.since(now)))
+    }
+}
+
+impl Minted {
+    /// The `Set-Cookie` field. SECURITY: secret.
+    #[must_use]
+    pub fn field(&self, max_age: Option<Span>) -> Option<HeaderValue> {
+        let mut text = Zeroizing::new(setting(&self.shape.name, &self.value, &self.shape.attributes));
+        if let Some(age) = max_age {
+            text.push_str(&format!("; Max-Age={}", age.as_ms() / 1000));
+        }
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// The name of the first pair of a `Cookie` or `Set-Cookie` field.
+fn name_of(field: &[u8]) -> &[u8] {
+    let pair = field.split(|b| *b == b';').next().unwrap_or_default();
+    pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
+}

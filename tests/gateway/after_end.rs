@@ -1,0 +1,165 @@
+//! What goes with an end where it is asked for: the app's own logout, `Clear-Site-Data`, commands of the app, and
+//! attributes that the app forgot.
+
+use crate::setup::{BY_HEADER, POLICY, World, config_text, https_lines, sign_in, who};
+use crate::support::app::Switches;
+use crate::support::browser::{Browser, Options, Page, Tls};
+use crate::support::tls::Certificate;
+use crate::support::wait::{PATIENCE, eventually};
+
+async fn world_with(app_lines: &str) -> World {
+    World::with(|s| s.identity_headers = true, app_lines, BY_HEADER, POLICY).await
+}
+
+fn commands(world: &World, command: &'static str) {
+    world.app.set(|s: &mut Switches| s.extra_headers = vec![("Tenure-Command".into(), command.into())]);
+}
+
+async fn command(world: &World, browser: &Browser, command: &'static str) -> Page {
+    commands(world, command);
+    let page = browser.fetch("/poll").await;
+    world.app.set(|s| s.extra_headers.clear());
+    page
+}
+
+#[tokio::test]
+async fn the_app_is_told_of_an_end_by_its_own_logout() {
+    for custody in ["custody = \"track\"", "custody = \"vault\""] {
+        let world = world_with(&format!("{custody}\napp_logout = \"POST /logout\"")).await;
+        let browser = world.signed_in("ann").await;
+        let token = world.app.issued_tokens().pop().unwrap();
+        assert_eq!(world.app.signed_in(), 1);
+        world.revoke("ann").await;
+        for _ in 0..3 {
+            assert_eq!(browser.fetch("/me").await.status, 401);
+        }
+        eventually(PATIENCE, async || world.app.signed_in() == 0).await;
+        let calls = world.app.requests_to("/logout");
+        assert_eq!(calls.len(), 1, "once: {custody}");
+        assert_eq!(
+            (calls[0].method.as_str(), calls[0].header("cookie")),
+            ("POST", Some(format!("SID={token}")))
+        );
+        let counted = "tenure_app_logouts_total{app=\"app\",result=\"called\"} 1";
+        eventually(PATIENCE, async || world.gateway.handle().metrics_text().contains(counted)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_out_by_the_app_itself_needs_no_second_one() {
+    for custody in ["custody = \"track\"", "custody = \"vault\""] {
+        let world = world_with(&format!("{custody}\napp_logout = \"POST /logout\"")).await;
+        let browser = world.signed_in("ann").await;
+        browser.navigate("/logout").await;
+        assert_eq!(world.ends_of("ann"), ["logout"]);
+        world.signed_in("ann").await;
+        world.revoke("ann").await;
+        browser.navigate("/").await;
+        let called = "tenure_app_logouts_total{app=\"app\",result=\"called\"} ";
+        let text = world.gateway.handle().metrics_text();
+        let count = text.lines().find_map(|line| line.strip_prefix(called)).unwrap();
+        assert!(matches!(count, "0" | "1"), "{custody}: at most that of the revocation");
+    }
+}
+
+#[tokio::test]
+async fn the_browsers_store_is_cleared_where_that_is_asked_for() {
+    let (asked, plain) = (world_with("clear_on_end = true").await, world_with("").await);
+    for (world, expected) in [(&asked, Some("\"cache\", \"storage\"")), (&plain, None)] {
+        let browser = world.signed_in("ann").await;
+        world.pass(3600);
+        let page = browser.fetch("/me").await;
+        assert_eq!((page.status, page.header("clear-site-data")), (401, expected));
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        let browser = world.signed_in("ann").await;
+        let page = browser.fetch("/logout").await;
+        assert_eq!(
+            page.chain.first().and_then(|hop| hop.headers.get("clear-site-data")).is_some(),
+            expected.is_some()
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_app_ends_a_session_by_a_header_that_nobody_sees() {
+    let world = world_with("app_commands = true").await;
+    let browser = world.signed_in("ann").await;
+    let page = command(&world, &browser, "end").await;
+    assert_eq!((page.status, page.header("tenure-command")), (200, None));
+    assert_eq!(world.ends_of("ann"), ["logout"]);
+    assert_eq!(browser.cookie("SID"), None, "the cookie is deleted");
+    assert_eq!(who(&browser).await, None);
+}
+
+#[tokio::test]
+async fn the_app_ends_all_sessions_of_a_user() {
+    let world = world_with("app_commands = true").await;
+    let (here, there) = (world.signed_in("ann").await, world.signed_in("ann").await);
+    let bob = world.signed_in("bob").await;
+    command(&world, &here, "end-user").await;
+    let mut ends = world.ends_of("ann");
+    ends.sort_unstable();
+    assert_eq!(ends, ["logout", "revoked"]);
+    assert_eq!(there.fetch("/me").await.json()["reason"], "revoked");
+    assert_eq!(who(&bob).await.as_deref(), Some("bob"));
+}
+
+#[tokio::test]
+async fn the_app_says_what_was_no_activity() {
+    let world = world_with("app_commands = true").await;
+    let browser = world.signed_in("ann").await;
+    for _ in 0..3 {
+        world.pass(1000);
+        assert_eq!(command(&world, &browser, "no-activity").await.status, 200);
+    }
+    world.pass(599);
+    assert_eq!(command(&world, &browser, "no-activity").await.status, 200);
+    world.pass(1);
+    assert_eq!(browser.fetch("/me").await.json()["reason"], "idle_timeout");
+}
+
+#[tokio::test]
+async fn nobody_but_the_app_commands_and_only_where_it_may() {
+    let world = world_with("").await;
+    let browser = world.signed_in("ann").await;
+    let page = command(&world, &browser, "end").await;
+    assert_eq!(page.header("tenure-command"), None, "it never reaches the browser");
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    let world = world_with("app_commands = true").await;
+    let browser = world.signed_in("ann").await;
+    let ask = crate::support::browser::Ask::get(crate::support::browser::Mode::Fetch, "/echo");
+    browser.send(ask.with("tenure-command", "end")).await.unwrap();
+    assert_eq!(world.app.last_request().header("tenure-command"), None);
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn what_the_app_forgot_is_added_to_its_session_cookie() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = Certificate::of("app.localhost");
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.attributes.http_only = false;
+        s.extra_headers = vec![("Set-Cookie".into(), "theme=dark".into())];
+    };
+    let world = World::from_text(habits, |upstream| {
+        let lines = "harden = [\"secure\", \"httponly\", \"samesite=lax\"]";
+        config_text(upstream, lines, BY_HEADER, POLICY)
+            .replace("workers = 2\n", &https_lines(&folder, &certificate))
+    })
+    .await;
+    let tls = Some(Tls { root: certificate.root.clone(), h2: false });
+    let secure = Browser::with(world.gateway.https.unwrap(), Options { tls, ..Options::default() });
+    for (browser, https) in [(secure, true), (world.browser(), false)] {
+        sign_in(&browser, "ann").await;
+        let (sid, theme) = browser.jar(|jar| {
+            let named = |name: &str| jar.all().iter().find(|cookie| cookie.name == name).unwrap().clone();
+            (named("SID"), named("theme"))
+        });
+        assert_eq!((sid.secure, sid.http_only), (https, true), "Secure would keep a browser over http out");
+        assert!(!theme.secure && !theme.http_only, "others are the app's own business");
+        world.revoke("ann").await;
+        browser.navigate("/").await;
+        assert_eq!(browser.cookie("SID"), None, "deleted with what was added");
+    }
+}
