@@ -7,7 +7,8 @@
 #
 # Contenders: nginx (plain reverse proxy), haproxy, haproxy-stick (a stick table keyed by the session cookie),
 # haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
-# and requests without a cookie: the difference is what enforcement costs). Only when named: bare (the library's two
+# and requests without a cookie: the difference is what enforcement costs), tenure-vault (the app's cookies stay in the
+# gateway). Only when named: bare (the library's two
 # halves and nothing else; needs cargo build --release --example bare).
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
@@ -24,7 +25,7 @@
 set -euo pipefail
 
 DURATION=${DURATION:-5} ROUNDS=${ROUNDS:-3} CONNECTIONS=${CONNECTIONS:-64}
-CONTENDERS=${CONTENDERS:-nginx haproxy haproxy-stick haproxy-tcp tenure tenure-anonymous}
+CONTENDERS=${CONTENDERS:-nginx haproxy haproxy-stick haproxy-tcp tenure tenure-anonymous tenure-vault}
 HERE=$(cd "$(dirname "$0")" && pwd)
 TENURE=${TENURE:-${CARGO_TARGET_DIR:-$HERE/../../target}/release/tenure}
 BODY_BYTES=1024
@@ -106,6 +107,11 @@ start_contender() {
     nginx) fill nginx.conf; start $PROXY_CORE nginx -c "$DIR/nginx.conf" ;;
     haproxy*) fill "$1.conf"; start $PROXY_CORE haproxy -db -f "$DIR/$1.conf" ;;
     bare) start $PROXY_CORE "${TENURE%/*}/examples/bare" "127.0.0.1:$PORT" "127.0.0.1:$UPSTREAM" ;;
+    tenure-vault)
+      fill tenure.conf
+      sed -i 's/^cookie = .*/&\ncustody = "vault"/' "$DIR/tenure.conf"
+      start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
+      ;;
     tenure*) fill tenure.conf; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
     *) fail "there is no contender \"$1\"" ;;
   esac
@@ -182,12 +188,21 @@ check() {
 }
 
 # One contender, one round: a line of results.
+# The cookie that the gateway gives in place of the app's own, which no browser sees.
+cookie_of_sign_in() {
+  local got
+  got=$(curl -sf -D - -o /dev/null -d user=bench "http://127.0.0.1:$PORT/login" | tr -d '\r' | grep -i '^set-cookie:')
+  case $got in *"$TOKEN"*) fail "tenure-vault: the app's cookie reached the browser" ;; esac
+  got=${got#*: }
+  echo "Cookie: ${got%%;*}"
+}
+
 measure() {
   local before after sums ticks
   start_contender "$1"
   HEADER="Cookie: SID=$TOKEN"
   [ "$1" != tenure-anonymous ] || HEADER="X-Padding: SID=$TOKEN"
-  case $1 in tenure) sign_in "$1" ;; esac
+  case $1 in tenure) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
   probe "$1"
   ANSWER_BYTES=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
   load 1 >/dev/null

@@ -11,6 +11,7 @@ mod after_end;
 mod answers;
 mod chunked;
 mod custody;
+mod deletion;
 mod edge;
 mod ends;
 mod habits;
