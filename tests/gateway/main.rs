@@ -16,6 +16,7 @@ mod edge;
 mod ends;
 mod habits;
 mod identity;
+mod interleavings;
 mod jwt;
 mod learning;
 mod limits;
