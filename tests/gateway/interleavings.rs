@@ -12,10 +12,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tenure::config::check_text;
 use tenure::server::Gateway;
+use tokio::task::JoinHandle;
 
 use crate::setup::{BY_HEADER, POLICY, World, config_text, post_login};
-use crate::support::app::{Profile, Switches};
+use crate::support::app::{Profile, Resurrect, Switches};
 use crate::support::browser::{Ask, Browser, Mode, Opened};
+use crate::support::wait::{PATIENCE, eventually};
 
 const USERS: [&str; 2] = ["ann", "bob"];
 
@@ -32,6 +34,10 @@ enum Step {
     Hold,
     /// One of those arrives.
     Deliver(bool),
+    /// A request that the app takes its time over.
+    Slow,
+    /// The app answers those.
+    Release,
     Revoke,
     GoIdle,
     Restart,
@@ -45,6 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Fetch),
         2 => Just(Step::Hold),
         2 => any::<bool>().prop_map(Step::Deliver),
+        2 => Just(Step::Slow),
+        2 => Just(Step::Release),
         1 => Just(Step::Revoke),
         1 => Just(Step::GoIdle),
         1 => Just(Step::Restart),
@@ -58,6 +66,8 @@ struct Setting {
     vault: bool,
     anonymous: bool,
     remember: bool,
+    /// What the app does with the session at the end of a slow request.
+    resurrect: Resurrect,
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
@@ -69,8 +79,16 @@ fn setting() -> impl Strategy<Value = Setting> {
         Just(Profile::Route),
         Just(Profile::DoubleSet),
     ];
-    (profiles, any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(profile, vault, anonymous, remember)| Setting { profile, vault, anonymous, remember })
+    let resurrect = prop_oneof![Just(Resurrect::None), Just(Resurrect::Same), Just(Resurrect::New)];
+    (profiles, any::<bool>(), any::<bool>(), any::<bool>(), resurrect).prop_map(
+        |(profile, vault, anonymous, remember, resurrect)| Setting {
+            profile,
+            vault,
+            anonymous,
+            remember,
+            resurrect,
+        },
+    )
 }
 
 struct Play {
@@ -78,6 +96,7 @@ struct Play {
     browser: Browser,
     lines: String,
     held: VecDeque<Opened>,
+    slow: Vec<JoinHandle<()>>,
     /// Who has to be signed in, if anybody may be.
     user: Option<usize>,
     /// Nothing happened since the sign-in that could have cost the browser its cookie in any setting.
@@ -97,6 +116,13 @@ impl Play {
             s.identity_headers = true;
             s.profile = setting.profile;
             s.anonymous_cookie = setting.anonymous;
+            // An app that keeps a value over a sign-in, or over a log-out that no answer shows (R11), would itself bring
+            // back whoever was signed in before under it.
+            s.resurrect = match (setting.profile, setting.resurrect) {
+                (Profile::Recycle, _) => Resurrect::None,
+                (Profile::RotateLogin, resurrect) | (_, resurrect @ Resurrect::New) => resurrect,
+                (_, Resurrect::None | Resurrect::Same) => Resurrect::None,
+            };
             s.remember_me = setting.remember.then(|| "remember".into());
             // Together the two would be a log-out that does nothing at all.
             s.replay = setting.profile != Profile::Recycle;
@@ -108,6 +134,7 @@ impl Play {
             browser,
             lines,
             held: VecDeque::new(),
+            slow: Vec::new(),
             user: None,
             calm: true,
             lost: false,
@@ -140,7 +167,7 @@ impl Play {
                 post_login(&self.browser, USERS[*user]).await;
                 // Where the app keeps the value, it is the new session's, and no copy of an old one.
                 self.dead.extend(before.filter(|before| self.session_cookie().as_ref() != Some(before)));
-                (self.user, self.calm) = (Some(*user), self.held.is_empty());
+                (self.user, self.calm) = (Some(*user), self.held.is_empty() && self.slow.is_empty());
             }
             Step::LogOut => {
                 self.over();
@@ -159,6 +186,8 @@ impl Play {
                     (self.calm, self.lost) = (false, true);
                 }
             }
+            Step::Slow => self.ask_slowly().await,
+            Step::Release => self.release().await,
             Step::Revoke => {
                 self.over();
                 self.lost = false;
@@ -176,9 +205,25 @@ impl Play {
         }
     }
 
+    async fn ask_slowly(&mut self) {
+        let (tab, waiting) = (self.browser.new_tab(), self.world.app.waiting());
+        let asked = tokio::spawn(async move { drop(tab.send(Ask::get(Mode::Fetch, "/slow")).await) });
+        eventually(PATIENCE, async || asked.is_finished() || self.world.app.waiting() > waiting).await;
+        self.slow.push(asked);
+    }
+
+    async fn release(&mut self) {
+        self.world.app.release(self.world.app.waiting());
+        for slow in self.slow.drain(..) {
+            slow.await.unwrap();
+            (self.calm, self.lost) = (false, true);
+        }
+    }
+
     /// Sessions are in memory alone: all of them are gone, and every cookie is one that nobody saw being issued.
     async fn restart(&mut self) {
         self.over();
+        self.release().await;
         self.lost = false;
         self.held.clear();
         let text = config_text(&self.world.app.url(), &self.lines, BY_HEADER, POLICY);
