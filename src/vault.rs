@@ -218,11 +218,12 @@ impl Vault {
         Minted { shape: CookieShape { name: name.unwrap_or_default(), attributes }, value }
     }
 
-    /// How long the browser is to keep our cookie: as a browser session where the app's own session cookie is one.
+    /// How long the browser is to keep our cookie: for its own session where the app's cookies are for that. Otherwise
+    /// as long as it can: beyond the session's deadline, or nobody could be told of the end, which deletes it.
     #[must_use]
-    pub fn max_age(&self, jar: &Jar, now: Moment, until: Moment) -> Option<Span> {
+    pub fn max_age(&self, jar: &Jar) -> Option<Span> {
         let persists = jar.is_persistent(|name| profile::rule_for(&self.own, name).is_some());
-        persists.then(|| LONGEST_KEPT.min(until.since(now)))
+        persists.then_some(LONGEST_KEPT)
     }
 }
 

@@ -135,12 +135,7 @@ impl Keeping {
     ) {
         vault.take_out(headers);
         if let Some(minted) = &self.minted {
-            let max_age = self.key().and_then(|key| {
-                let (_, session) = table.look_up(key, now);
-                table.inspect(&session?, now, |s| {
-                    vault.max_age(s.jar.as_deref()?, now, s.deadline.lifetime_at)
-                })
-            });
+            let max_age = self.jar.as_deref().and_then(|jar| vault.max_age(jar));
             headers.extend(minted.field(max_age).map(|field| (SET_COOKIE, field)));
             return;
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs, by package, the real apps that tests/apps/ drives behind the gateway: Tomcat's examples (apt), Django and
-# gunicorn (pip, in a virtualenv), Express and express-session (npm). What is there already is left alone, so a second
-# run takes a moment. Everything but Tomcat goes below target/test-apps/.
+# Installs, by package, the real apps that tests/apps/ drives behind the gateway: Tomcat's examples and Rails (apt),
+# Django, Flask and gunicorn (pip, in virtualenvs), Express and express-session (npm). What is there already is left alone, so a second
+# run takes a moment. What is no package of Debian's goes below target/test-apps/.
 #
 #   tests/apps/install.sh     as root, or where sudo may be used without a terminal
 set -euo pipefail
@@ -11,6 +11,8 @@ HERE=tests/apps
 APPS=${CARGO_TARGET_DIR:-target}/test-apps
 # The tools for an instance of one's own, in place of the package tomcat10: that would start a server of the system.
 TOMCAT=(tomcat10-user tomcat10-examples)
+# What the package rails is made of, without the tools that make a new app.
+RAILS=(ruby ruby-railties ruby-actionpack puma)
 
 say() { printf 'install.sh: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -36,8 +38,9 @@ apt() {
 # up_to_date STAMP FILE: whether the stamp was left by an install of this very list.
 up_to_date() { [ -e "$1" ] && cmp -s "$1" "$2"; }
 
-django() {
-  local list=$HERE/django/requirements.txt venv=$APPS/django
+# python_app NAME: a virtualenv with what NAME/requirements.txt lists.
+python_app() {
+  local list=$HERE/$1/requirements.txt venv=$APPS/$1
   up_to_date "$venv/installed" "$list" && [ -x "$venv/bin/python" ] && return
   say "pip: $(paste -sd ' ' "$list")"
   # The system's Python brings no ensurepip of its own on Debian.
@@ -60,8 +63,9 @@ express() {
 
 command -v apt-get >/dev/null || fail "Tomcat is installed by apt-get, which is not here"
 command -v python3 >/dev/null || apt python3
-apt "${TOMCAT[@]}"
+apt "${TOMCAT[@]}" "${RAILS[@]}"
 mkdir -p "$APPS"
-django
+python_app django
+python_app flask
 express
 say "the apps are in place"

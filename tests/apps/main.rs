@@ -1,9 +1,9 @@
-//! Three real apps, installed by package and unchanged, driven as a person would: first by themselves, so that what
+//! Real apps, installed by package and unchanged, driven as a person would: first by themselves, so that what
 //! is known of them is known, then behind the gateway's own binary. `tests/apps/install.sh` installs them.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `tomcat`, `django`, `express` | how to start each app and sign in to it; what it does with its cookies |
+//! | `tomcat`, `django`, `express`, `flask`, `rails` | how to start each app and sign in to it; what it does with its cookies |
 //! | `scenario` | what a person meets at each limit, the same for all of them |
 //! | `gateway` | `tenure serve` before an app, and its admin API |
 //! | `tap` | stands between gateway and app and hears what the app is sent |
@@ -17,9 +17,11 @@
 
 mod django;
 mod express;
+mod flask;
 mod form;
 mod gateway;
 mod process;
+mod rails;
 mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
@@ -56,4 +58,14 @@ async fn django_behind_the_gateway() {
 #[tokio::test]
 async fn express_behind_the_gateway() {
     every_limit::<express::Express>().await;
+}
+
+#[tokio::test]
+async fn flask_behind_the_gateway() {
+    every_limit::<flask::Flask>().await;
+}
+
+#[tokio::test]
+async fn rails_behind_the_gateway() {
+    every_limit::<rails::Rails>().await;
 }

@@ -20,6 +20,8 @@ pub(crate) trait RealApp: Sized {
     const NAME: &str;
     /// Its session cookie.
     const COOKIE: &str;
+    /// Its cookies stay in the gateway, because they are the session themselves.
+    const IN_VAULT: bool = false;
     /// Where people are sent to sign in.
     const LOGIN: &str;
     /// A page that they work on, elsewhere than where they sign in.
@@ -58,7 +60,23 @@ pub(crate) async fn every_limit<A: RealApp>() {
         signs_in_once_too_often(&app),
         is_revoked(&app),
         leaves(&app),
+        brings_the_apps_own_cookie(&app),
     );
+}
+
+/// A cookie that the app itself takes is worth nothing at a gateway that never saw it being issued.
+async fn brings_the_apps_own_cookie<A: RealApp>(app: &A) {
+    let direct = Browser::at(app.addr());
+    sign_in::<A>(&direct, "ann").await;
+    let all: Vec<_> = direct.jar(|jar| jar.all().iter().map(|c| (c.name.clone(), c.value.clone())).collect());
+    let gateway = Gateway::before(app, "").await;
+    let mark = gateway.tap.mark();
+    let header: Vec<_> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let page = gateway.browser().fetch_with_cookie(A::WORK, &header.join("; ")).await;
+    assert!(A::asks_to_sign_in(&page) || page.status != 200, "{}", page.text());
+    let value = &all.iter().find(|(name, _)| name == A::COOKIE).expect("the app's cookie").1;
+    assert!(!gateway.tap.heard_since(mark, value), "the app was sent a cookie that nobody saw being issued");
+    assert!(gateway.live_of("ann").await.is_empty());
 }
 
 /// A page is left open, and polls: that is nobody's activity.
@@ -67,7 +85,7 @@ async fn goes_idle<A: RealApp>(app: &A) {
     let browser = gateway.browser();
     let token = signed_in::<A>(&gateway, &browser, "ann").await;
     let id = gateway.only_session_of("ann").await;
-    let cookie = format!("{}={token}", A::COOKIE);
+    let cookie = format!("{}={token}", held_cookie::<A>());
     let mut end = None;
     let ended = comes_true(PATIENCE, async || {
         browser.new_tab().fetch_with_cookie(A::POLLED, &cookie).await;
@@ -193,8 +211,22 @@ async fn signed_in<A: RealApp>(gateway: &Gateway, browser: &Browser, user: &str)
     sign_in::<A>(browser, user).await;
     work::<A>(browser).await;
     let token = token_of::<A>(browser);
-    assert!(gateway.tap.heard_since(0, &token), "the tap hears nothing");
+    if A::IN_VAULT {
+        assert!(
+            !gateway.tap.heard_since(0, &token),
+            "the gateway's own cookie is none of the app's business"
+        );
+        let held: Vec<_> = browser.jar(|jar| jar.all().iter().map(|cookie| cookie.name.clone()).collect());
+        assert_eq!(held, [held_cookie::<A>()], "no cookie of the app is in the browser");
+    } else {
+        assert!(gateway.tap.heard_since(0, &token), "the tap hears nothing");
+    }
     token
+}
+
+/// The name of the cookie that stands for the session in the browser.
+fn held_cookie<A: RealApp>() -> String {
+    if A::IN_VAULT { format!("tenure-{}", A::NAME) } else { A::COOKIE.to_owned() }
 }
 
 async fn work<A: RealApp>(browser: &Browser) {
@@ -203,7 +235,7 @@ async fn work<A: RealApp>(browser: &Browser) {
 }
 
 fn token_of<A: RealApp>(browser: &Browser) -> String {
-    browser.cookie_at(A::COOKIE, A::WORK).expect("the browser has the app's cookie")
+    browser.cookie_at(&held_cookie::<A>(), A::WORK).expect("the browser has a cookie")
 }
 
 /// The browser was sent from where it went to the app's own form, and has lost the dead cookie.
@@ -244,7 +276,7 @@ fn has_lost(browser: &Browser, token: &str) {
 async fn copies_are_dead<A: RealApp>(gateway: &Gateway, token: &str, reason: &str) {
     let thief = gateway.browser();
     let mark = gateway.tap.mark();
-    let cookie = format!("{}={token}", A::COOKIE);
+    let cookie = format!("{}={token}", held_cookie::<A>());
     let refused = thief.fetch_with_cookie(A::WORK, &cookie).await;
     assert_eq!((refused.status, refused.json()["reason"].as_str()), (401, Some(reason)));
     let form = thief.fetch_with_cookie(A::LOGIN, &cookie).await;
