@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, by package, the real apps that tests/apps/ drives behind the gateway: Tomcat's examples and Rails (apt),
+# Installs, by package, the real apps that tests/apps/ drives behind the gateway: Tomcat's examples, Rails and DokuWiki (apt),
 # Django, Flask and gunicorn (pip, in virtualenvs), Express and express-session (npm). What is there already is left alone, so a second
 # run takes a moment. What is no package of Debian's goes below target/test-apps/.
 #
@@ -13,6 +13,7 @@ APPS=${CARGO_TARGET_DIR:-target}/test-apps
 TOMCAT=(tomcat10-user tomcat10-examples)
 # What the package rails is made of, without the tools that make a new app.
 RAILS=(ruby ruby-railties ruby-actionpack puma)
+WIKI=(dokuwiki php-cli php-xml)
 
 say() { printf 'install.sh: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -63,7 +64,7 @@ express() {
 
 command -v apt-get >/dev/null || fail "Tomcat is installed by apt-get, which is not here"
 command -v python3 >/dev/null || apt python3
-apt "${TOMCAT[@]}" "${RAILS[@]}"
+apt "${TOMCAT[@]}" "${RAILS[@]}" "${WIKI[@]}"
 mkdir -p "$APPS"
 python_app django
 python_app flask

@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `tomcat`, `django`, `express`, `flask`, `rails` | how to start each app and sign in to it; what it does with its cookies |
+//! | `tomcat`, `django`, `express`, `flask`, `rails`, `dokuwiki` | how to start each app and sign in to it; what it does with its cookies |
 //! | `scenario` | what a person meets at each limit, the same for all of them |
 //! | `gateway` | `tenure serve` before an app, and its admin API |
 //! | `tap` | stands between gateway and app and hears what the app is sent |
@@ -16,6 +16,7 @@
 )]
 
 mod django;
+mod dokuwiki;
 mod express;
 mod flask;
 mod form;
@@ -68,4 +69,14 @@ async fn flask_behind_the_gateway() {
 #[tokio::test]
 async fn rails_behind_the_gateway() {
     every_limit::<rails::Rails>().await;
+}
+
+#[tokio::test]
+async fn dokuwiki_behind_the_gateway() {
+    every_limit::<dokuwiki::DokuWiki<false>>().await;
+}
+
+#[tokio::test]
+async fn dokuwiki_in_the_vault() {
+    every_limit::<dokuwiki::DokuWiki<true>>().await;
 }
