@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, by package, the real apps that tests/apps/ drives behind the gateway: Tomcat's examples, Rails and DokuWiki (apt),
-# Django, Flask and gunicorn (pip, in virtualenvs), Express and express-session (npm). What is there already is left alone, so a second
+# Django, Flask, gunicorn and Jupyter Server (pip, in virtualenvs), Express and express-session (npm). What is there already is left alone, so a second
 # run takes a moment. What is no package of Debian's goes below target/test-apps/.
 #
 #   tests/apps/install.sh     as root, or where sudo may be used without a terminal
@@ -68,5 +68,6 @@ apt "${TOMCAT[@]}" "${RAILS[@]}" "${WIKI[@]}"
 mkdir -p "$APPS"
 python_app django
 python_app flask
+python_app jupyter
 express
 say "the apps are in place"

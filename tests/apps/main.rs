@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `tomcat`, `django`, `express`, `flask`, `rails`, `dokuwiki` | how to start each app and sign in to it; what it does with its cookies |
+//! | `tomcat`, `django`, `express`, `flask`, `rails`, `dokuwiki`, `jupyter` | how to start each app and sign in to it; what it does with its cookies |
 //! | `scenario` | what a person meets at each limit, the same for all of them |
 //! | `gateway` | `tenure serve` before an app, and its admin API |
 //! | `tap` | stands between gateway and app and hears what the app is sent |
@@ -21,6 +21,7 @@ mod express;
 mod flask;
 mod form;
 mod gateway;
+mod jupyter;
 mod process;
 mod rails;
 mod scenario;
