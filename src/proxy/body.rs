@@ -16,9 +16,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
-use super::headers::strip_trailers;
+use super::headers::{strip_answer_trailers, strip_trailers};
 use super::pool::Lease;
-use super::site::Site;
+use super::site::{AppSite, Site};
+use super::sources::strip_identity;
 use crate::store::{BusyGuard, LiveGuard};
 use crate::telemetry::AccessGuard;
 
@@ -73,6 +74,8 @@ pub struct Flow {
     pub event_stream: bool,
     /// Writes the access line when dropped.
     pub access: AccessGuard,
+    /// Says which trailers may not go to the browser.
+    pub app: Arc<AppSite>,
     /// Runs since the session's end.
     pub last_seconds: Option<Pin<Box<Sleep>>>,
 }
@@ -107,6 +110,18 @@ impl Flow {
         Poll::Pending
     }
 
+    /// SECURITY: what a head may not bring to the browser, no trailer brings.
+    fn for_browser(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                strip_identity(&self.app, &mut trailers);
+                strip_answer_trailers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(data) => data,
+        }
+    }
+
     fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(end) = self.poll_end(cx) {
             return Poll::Ready(end);
@@ -119,7 +134,7 @@ impl Flow {
                 if self.incoming.is_end_stream() {
                     self.lease.give_back();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(self.for_browser(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.lease.discard();

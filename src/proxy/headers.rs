@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use ipnet::IpNet;
@@ -231,6 +231,13 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) 
             || OF_OTHER_PROXIES.contains(&name.as_str())
     };
     remove_all(trailers, forbidden);
+}
+
+/// Removes from an answer's trailers what only its head may say: cookies most of all, which are learned from there.
+pub(super) fn strip_answer_trailers(trailers: &mut HeaderMap) {
+    remove_all(trailers, |name| {
+        is_hop_by_hop(name) || is_own(name) || [SET_COOKIE, CONTENT_LENGTH].contains(name)
+    });
 }
 
 /// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.

@@ -323,7 +323,8 @@ impl Proxy {
             Some(_) | None => bound,
         });
         access.status(head.status, "forwarded");
-        let mut flow = Flow { incoming, lease, bound, event_stream, access, last_seconds: None };
+        let app = Arc::clone(&visit.app);
+        let mut flow = Flow { incoming, lease, bound, event_stream, access, app, last_seconds: None };
         if flow.incoming.is_end_stream() {
             flow.lease.give_back();
         }

@@ -271,6 +271,32 @@ async fn over_https_only_this_host_can_have_set_our_cookie() {
 }
 
 #[tokio::test]
+async fn whoever_is_held_back_has_a_jar_that_stays_shut_until_there_is_room() {
+    let policy = "[policy]\nmax_concurrent = 1\non_limit = \"refuse\"\n";
+    let world = World::with(|s| s.identity_headers = true, VAULT, BY_HEADER, policy).await;
+    let first = world.signed_in("ann").await;
+    let second = world.browser();
+    post_login(&second, "ann").await;
+    world.app.forget_requests();
+    assert_eq!(second.navigate("/page").await.status, 403);
+    assert!(world.app.requests().iter().all(|seen| seen.header("cookie").is_none()));
+    assert_eq!(who(&first).await.as_deref(), Some("ann"));
+    first.navigate("/logout").await;
+    assert_eq!(who(&second).await.as_deref(), Some("ann"), "its jar was kept");
+    assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn the_gateways_own_pages_know_the_session_by_our_cookie() {
+    let world = world_with(|_| ()).await;
+    let browser = world.signed_in("ann").await;
+    let status = browser.fetch("/.tenure/status").await.json();
+    assert_eq!((status["state"].as_str(), status["user"].as_str()), (Some("active"), Some("ann")));
+    let touch = browser.send(Ask::post(Mode::Fetch, "/.tenure/touch", "text/plain", "")).await.unwrap();
+    assert_eq!(touch.status, 204);
+}
+
+#[tokio::test]
 async fn many_tabs_share_one_jar() {
     let world = world_with(|s| s.profile = Profile::RotateEach).await;
     let browser = world.signed_in("ann").await;

@@ -32,7 +32,7 @@ pub async fn download(
     let encoding = trailers.then_some("chunked");
     let mut start = head.with("Content-Type", "application/octet-stream").head(s, encoding, s.http10);
     match (trailers, s.http10) {
-        (true, _) => start.extend_from_slice(b"Trailer: X-Checksum\r\n\r\n"),
+        (true, _) => start.extend_from_slice(b"Trailer: X-Checksum, Set-Cookie, X-Session-User\r\n\r\n"),
         (false, true) => start.extend_from_slice(b"\r\n"),
         (false, false) => start.extend_from_slice(format!("Content-Length: {bytes}\r\n\r\n").as_bytes()),
     }
@@ -47,7 +47,9 @@ pub async fn download(
         wire.write(&if *trailers { chunk(&piece) } else { piece }).await?;
     }
     if *trailers {
-        wire.write(b"0\r\nX-Checksum: 251\r\n\r\n").await?;
+        // What no trailer may say stands beside what one may.
+        wire.write(b"0\r\nX-Checksum: 251\r\nSet-Cookie: SID=trailing\r\nX-Session-User: eve\r\n\r\n")
+            .await?;
     }
     Ok(())
 }
