@@ -289,15 +289,16 @@ impl Storm {
     }
 
     async fn log_out(&mut self, at: usize) {
-        self.touch(at);
-        let ask = Ask::get(Mode::Navigate, "/logout").with(SEAT, &self.seats[at].name);
-        self.seats[at].browser.send(ask).await.expect("an answer");
         self.look();
+        self.touch(at);
+        let ask = Ask::get(Mode::Navigate, "/logout").with(SEAT, &self.seats[at].name).no_follow();
+        self.seats[at].browser.send(ask).await.expect("an answer");
+        // The answer's own value, if any, is not the session's that is over.
+        self.take_requests();
         let seat = &mut self.seats[at];
-        let signed_in = seat.user.take().is_some();
-        if !self.habit.hides_log_out || !signed_in {
-            let over = seat.session.take_if(|_| !self.habit.hides_log_out);
-            over.into_iter().for_each(|id| self.model.end(id, "logout", &HashSet::new()));
+        seat.user = None;
+        if let Some(over) = seat.session.take_if(|_| !self.habit.hides_log_out) {
+            self.model.end(over, "logout", &HashSet::new());
         }
         self.expect(at).await;
     }
