@@ -21,6 +21,8 @@ pub(crate) struct Habit {
     pub(crate) rest: &'static str,
     /// Who signs in again on a session of theirs gets a new value, and with it a new session.
     pub(crate) renews: bool,
+    /// Each answer brings a new value.
+    pub(crate) rotates: bool,
     /// Nobody can see in the app's answer that it signed its user out: the cookie stays as it is.
     pub(crate) hides_log_out: bool,
     /// What only this habit brings about.
@@ -48,6 +50,7 @@ const PLAIN: Habit = Habit {
     lines: "",
     rest: "",
     renews: false,
+    rotates: false,
     hides_log_out: false,
     own: None,
     anonymous: false,
@@ -68,7 +71,13 @@ pub(crate) const HABITS: [Habit; 13] = [
         own: Some(Own::Recycle),
         ..PLAIN
     },
-    Habit { name: "rotate-each", set: |s| s.profile = Profile::RotateEach, renews: true, ..PLAIN },
+    Habit {
+        name: "rotate-each",
+        set: |s| s.profile = Profile::RotateEach,
+        renews: true,
+        rotates: true,
+        ..PLAIN
+    },
     RENEWING,
     Habit {
         name: "chunked",
