@@ -20,6 +20,8 @@ const TABS: usize = 3;
 const USERS: [&str; 2] = ["ann", "bob"];
 /// Steps from one quiet point to the next.
 const STEPS: usize = 12;
+/// So many copies of dead values are tried at a quiet point.
+const COPIES: usize = 3;
 /// Two of these and a session is idle.
 const LULL_SECONDS: u64 = 2000;
 /// Which seat a request is from; the gateway passes it on like any header that is none of its business.
@@ -189,6 +191,7 @@ impl Storm {
         for at in 0..SEATS {
             self.expect(at).await;
         }
+        self.try_copies().await;
         self.look();
         let live: HashSet<_> = self.live_ids().into_iter().collect();
         let expected: HashSet<_> = self.model.live.keys().copied().collect();
@@ -200,6 +203,18 @@ impl Storm {
         let anonymous = self.sessions(StateFilter::Active).iter().filter(|view| !is_signed_in(view)).count();
         let bound = if matches!(self.habit.own, Some(Own::Flood)) { FEW_ANONYMOUS } else { usize::MAX };
         assert!(anonymous <= bound, "{anonymous} anonymous sessions");
+    }
+
+    /// Somebody tries what they copied from sessions that are over.
+    async fn try_copies(&mut self) {
+        self.look();
+        let dead: Vec<_> = self.model.dead.iter().take(COPIES).cloned().collect();
+        for value in dead {
+            let cookie = self.habit.copy.replace("{}", &value);
+            let page = self.world.browser().fetch_with_cookie("/me", &cookie).await;
+            let nobody = page.status == 401 || page.json()["user"].is_null();
+            assert!(nobody, "a copy of a dead value opens nothing: {}", page.text());
+        }
     }
 
     fn sessions(&self, state: StateFilter) -> Vec<SessionView> {

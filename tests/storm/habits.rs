@@ -17,6 +17,8 @@ pub(crate) struct Habit {
     cookie: &'static str,
     /// Further lines of the app.
     lines: &'static str,
+    /// How a value `{}` of the app's is presented by who has a copy.
+    pub(crate) copy: &'static str,
     /// Further lines at the end of the file.
     pub(crate) rest: &'static str,
     /// Who signs in again on a session of theirs gets a new value, and with it a new session.
@@ -48,6 +50,7 @@ const PLAIN: Habit = Habit {
     set: |_| (),
     cookie: "cookie = \"SID\"",
     lines: "",
+    copy: "SID={}",
     rest: "",
     renews: false,
     rotates: false,
@@ -87,6 +90,7 @@ pub(crate) const HABITS: [Habit; 13] = [
         },
         cookie: "preset = \"aspnetcore\"",
         lines: "i_accept_replay = true",
+        copy: ".AspNetCore.Cookies=chunks-2; .AspNetCore.CookiesC1={}",
         renews: true,
         ..PLAIN
     },
@@ -97,6 +101,7 @@ pub(crate) const HABITS: [Habit; 13] = [
             s.cookie = "JSESSIONID".to_owned();
         },
         cookie: "preset = \"tomcat\"",
+        copy: "JSESSIONID={}.node1",
         own: Some(Own::Failover),
         ..PLAIN
     },
@@ -105,6 +110,7 @@ pub(crate) const HABITS: [Habit; 13] = [
         name: "remember-me",
         set: |s| s.remember_me = Some("remember".to_owned()),
         lines: "companions = [\"remember\"]",
+        copy: "remember={}; SID={}",
         ..PLAIN
     },
     Habit {
