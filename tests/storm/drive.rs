@@ -40,8 +40,6 @@ struct Seat {
     user: Option<&'static str>,
     /// The gateway's session, live; also where the app signed its user out and nobody could see that.
     session: Option<SessionId>,
-    /// Values that travelled while nobody was signed in.
-    anonymous: HashSet<String>,
     slow: Vec<Slow>,
     /// What a session of this browser held that is over.
     last_dead: Option<String>,
@@ -107,7 +105,6 @@ impl Storm {
             name: format!("seat-{}", self.browsers),
             user: None,
             session: None,
-            anonymous: HashSet::new(),
             slow: Vec::new(),
             last_dead: None,
         }
@@ -230,10 +227,9 @@ impl Storm {
     /// Reads what has reached the app since: nothing dead, and what else travelled is told to whom it belongs.
     fn look(&mut self) {
         for (name, values) in self.take_requests() {
-            let Some(seat) = self.seats.iter_mut().find(|seat| seat.name == name) else { continue };
-            match seat.session.and_then(|id| self.model.live.get_mut(&id)) {
-                Some(live) => live.held.extend(values),
-                None => seat.anonymous.extend(values),
+            let Some(seat) = self.seats.iter().find(|seat| seat.name == name) else { continue };
+            if let Some(live) = seat.session.and_then(|id| self.model.live.get_mut(&id)) {
+                live.held.extend(values);
             }
         }
         for seat in &self.seats {

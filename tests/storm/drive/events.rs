@@ -151,6 +151,7 @@ impl Storm {
     /// Somebody signs in: anew, again, or in place of somebody else.
     pub(super) async fn sign_in(&mut self, at: usize) {
         let user = self.random.pick(&USERS);
+        self.look();
         self.touch(at);
         let tab = self.seats[at].browser.new_tab();
         let form = |path, fields: &[(&str, &str)]| Ask::form(path, fields).with(SEAT, &self.seats[at].name);
@@ -170,11 +171,13 @@ impl Storm {
         let old = self.seats[at].session.filter(|id| self.model.live.contains_key(id));
         let same = old.is_some_and(|id| self.model.live[&id].user == user);
         let in_use = self.values_of_last_request(at);
-        let before = old.map(|id| self.model.live[&id].held.clone());
-        let before = before.unwrap_or_else(|| std::mem::take(&mut self.seats[at].anonymous));
-        let held = self.take_requests().into_iter().filter(|(seat, _)| *seat == self.seats[at].name);
-        let held: HashSet<_> = held.flat_map(|(_, values)| values).filter(|v| !before.contains(v)).collect();
-        let held: HashSet<_> = held.union(&in_use).cloned().collect();
+        let requests = self.take_requests().into_iter().filter(|(seat, _)| *seat == self.seats[at].name);
+        let requests: Vec<_> = requests.map(|(_, values)| values).collect();
+        // Of what travelled for nobody, only what the form came with is replaced: other tabs may have had visits of their own.
+        let posted = || requests.first().into_iter().flatten().cloned().collect();
+        let before: HashSet<_> = old.map_or_else(posted, |id| self.model.live[&id].held.clone());
+        let held = requests.iter().flatten().filter(|value| !before.contains(*value));
+        let held: HashSet<_> = held.chain(&in_use).cloned().collect();
         // In a vault a value with another route is another value.
         let failed_over = matches!(self.habit.own, Some(Own::Failover)) && self.vault;
         let renews = self.habit.renews || failed_over && old.is_some_and(|id| !self.live_ids().contains(&id));
