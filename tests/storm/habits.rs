@@ -118,6 +118,8 @@ pub(crate) const HABITS: [Habit; 13] = [
         set: |s| {
             s.profile = Profile::RotateLogin;
             s.anonymous_cookie = true;
+            // A slow answer brings a fresh anonymous value, also after a sign-in that overtook it (FIELD F9).
+            s.resurrect = Resurrect::New;
         },
         anonymous: true,
         ..RENEWING
