@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash tests/run.sh
+STORM_REQUESTS=100000 cargo test --locked --test storm
 TENURE_SEEDS=1000 cargo test --locked --test simulation
 TENURE_FUZZ=1000000 cargo test --locked --test fuzz
 bash tests/openapi.sh

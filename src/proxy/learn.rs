@@ -270,7 +270,13 @@ impl Standpoint {
         visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
     }
 
-    pub(super) fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, now: Moment) -> Self {
+    /// Where the session stands whose token was live when the request was judged, at `began`.
+    pub(super) fn of(
+        table: &Table,
+        session: Option<(SessionRef, TokenKey)>,
+        began: Moment,
+        now: Moment,
+    ) -> Self {
         let none = |lost| Self { session: None, record: None, lost };
         let Some((session, key)) = session else { return none(None) };
         let record = table.read(&session, now);
@@ -278,11 +284,18 @@ impl Standpoint {
             return none(None);
         }
         let live = record.is_live(now);
-        if live && !record.holds(key) {
+        if live && !record.holds(key) && !is_rotated_away(&record, began) {
             return none(Some(Lost::Replaced));
         }
         Self { session: Some((session, key)), record: Some(record), lost: (!live).then_some(Lost::Over) }
     }
+}
+
+/// Whether a value that has been lost since `began` fell out by rotation: its grace is over, or more values than a session
+/// holds came after it. Nobody has signed in since, so the answer still speaks about this session; its own values are too
+/// late, as `rotate` says. Without a user it makes no difference who was first.
+fn is_rotated_away(record: &Session, began: Moment) -> bool {
+    record.times.signed_in_at.is_some_and(|at| at < began)
 }
 
 /// Where the response's session stands, and what the response does to its cookies.
@@ -293,7 +306,7 @@ fn stand(
     tokens: &[NewToken],
     now: Moment,
 ) -> (Standpoint, Cookies) {
-    let mut standpoint = Standpoint::of(table, visit.carried(), now);
+    let mut standpoint = Standpoint::of(table, visit.carried(), visit.began, now);
     let held = held_shapes(&standpoint, visit);
     let mut change = if cookies.deletes_session(&held) { Cookies::Deleted } else { Cookies::Untouched };
     let session_tokens = tokens.iter().filter(|t| t.kind == CookieKind::Session);
@@ -310,7 +323,7 @@ fn stand(
             Standing::Live { .. } | Standing::Pending { .. }
                 if standpoint.session.is_none() && standpoint.lost.is_none() =>
             {
-                standpoint = Standpoint::of(table, owner.map(|owner| (owner, token.key)), now);
+                standpoint = Standpoint::of(table, owner.map(|owner| (owner, token.key)), visit.began, now);
             }
             Standing::Live { .. } | Standing::Pending { .. } => {}
         }

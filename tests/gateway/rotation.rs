@@ -3,6 +3,7 @@
 use crate::setup::{BY_HEADER, POLICY, World, who};
 use crate::support::app::{Profile, Switches};
 use crate::support::browser::{Ask, Browser, Mode};
+use crate::support::wait::{PATIENCE, eventually};
 
 async fn world(profile: Profile) -> World {
     let habits = |s: &mut Switches| {
@@ -59,4 +60,46 @@ async fn an_alias_is_worth_nothing_once_its_grace_is_over() {
     assert_eq!(page.json()["user"], serde_json::Value::Null);
     assert_eq!(world.app.last_request().header("cookie").as_deref(), Some("theme=dark"));
     assert_eq!(who(&browser).await.as_deref(), Some("ann"), "the session goes on by its newest value");
+}
+
+#[tokio::test]
+async fn a_slow_answer_whose_value_was_rotated_away_begins_no_second_session() {
+    let world = world(Profile::RotateEach).await;
+    let browser = world.signed_in("ann").await;
+    let id = world.only_session_of("ann").id;
+    world.pass(1);
+    let tab = browser.new_tab();
+    let slow = tokio::spawn(async move { tab.fetch("/slow").await });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    // The value that the slow request carries is an alias by then, and after the grace nothing at all.
+    for _ in 0..3 {
+        world.pass(11);
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    }
+    let newest = browser.cookie("SID");
+    world.app.release(1);
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!(browser.cookie("SID"), newest, "the answer's own value stayed behind");
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    assert_eq!(world.only_session_of("ann").id, id);
+    assert!(world.ends_of("ann").is_empty());
+}
+
+#[tokio::test]
+async fn as_many_answers_at_once_as_a_browser_has_connections_are_one_session() {
+    let world = world(Profile::RotateEach).await;
+    let browser = world.signed_in("ann").await;
+    let id = world.only_session_of("ann").id;
+    world.pass(1);
+    let asking = (0..12).map(|_| {
+        let tab = browser.new_tab();
+        tokio::spawn(async move { tab.fetch("/slow").await })
+    });
+    let asking: Vec<_> = asking.collect();
+    eventually(PATIENCE, async || world.app.waiting() == 12).await;
+    world.app.release(12);
+    for answer in asking {
+        assert_eq!(answer.await.unwrap().json()["user"], "ann");
+    }
+    assert_eq!(world.only_session_of("ann").id, id);
 }

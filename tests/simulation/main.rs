@@ -11,13 +11,17 @@
 
 mod checks;
 mod model;
+#[path = "../support/random.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest")]
+mod random;
 #[path = "../store_support/mod.rs"]
 mod store_support;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use model::{Naive, Random, Role, Value};
+use model::{Naive, Role, Value};
+use random::Random;
 use store_support::{AT, Recorder, book, companion, identity, key, newcomer, secs, token};
 use tenure::session::gate::Standing;
 use tenure::session::profile::CookieKind;

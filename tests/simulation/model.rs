@@ -1,4 +1,4 @@
-//! The naive model of one session, and the numbers that drive the simulation.
+//! The naive model of one session.
 
 use tenure::session::profile::CookieKind;
 use tenure::session::record::{MAX_SIBLINGS, Mode};
@@ -6,31 +6,6 @@ use tenure::session::{EndReason, Moment, Policy, Span};
 
 /// The book's `rotation_grace`.
 const GRACE: Span = Span::from_secs(10);
-
-/// SplitMix64: small, and the same on every machine.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    pub(crate) fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {

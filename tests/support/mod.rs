@@ -18,6 +18,7 @@
 pub mod app;
 pub mod browser;
 pub mod logs;
+pub mod random;
 pub mod search;
 pub mod tls;
 pub mod wait;
