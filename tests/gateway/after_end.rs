@@ -63,6 +63,23 @@ async fn a_log_out_by_the_app_itself_needs_no_second_one() {
 }
 
 #[tokio::test]
+async fn who_signs_in_again_is_not_signed_out_by_the_end_of_the_session_before() {
+    for custody in ["custody = \"track\"", "custody = \"vault\""] {
+        let world = world_with(&format!("{custody}\napp_logout = \"POST /logout\"")).await;
+        let browser = world.signed_in("ann").await;
+        sign_in(&browser, "ann").await;
+        sign_in(&browser, "bob").await;
+        // A call would come from another thread; one that is due for certain comes after it.
+        let other = world.signed_in("ann").await;
+        world.revoke("ann").await;
+        other.fetch("/me").await;
+        eventually(PATIENCE, async || !world.app.requests_to("/logout").is_empty()).await;
+        assert_eq!(who(&browser).await.as_deref(), Some("bob"), "{custody}");
+        assert_eq!(world.app.requests_to("/logout").len(), 1, "{custody}");
+    }
+}
+
+#[tokio::test]
 async fn the_browsers_store_is_cleared_where_that_is_asked_for() {
     let (asked, plain) = (world_with("clear_on_end = true").await, world_with("").await);
     for (world, expected) in [(&asked, Some("\"cache\", \"storage\"")), (&plain, None)] {
