@@ -84,6 +84,7 @@ fn standing() -> impl Strategy<Value = Standing> {
     prop_oneof![
         Just(Standing::Unseen),
         Just(Standing::Stale),
+        Just(Standing::Replaced),
         Just(Standing::Unavailable),
         (id(), any::<bool>()).prop_map(|(session, alias)| Standing::Live { session, alias }),
         id().prop_map(|session| Standing::Pending { session }),
@@ -206,13 +207,13 @@ impl Step {
         let policy = session.policy;
         match self {
             Self::Touch => drop(session.touch(now)),
-            Self::Present(n) => session.presented(TokenKey([*n; 16]), now),
+            Self::Present(n) => drop(session.presented(TokenKey([*n; 16]), now)),
             Self::Rotate(new, carried) => {
                 session.rotate(&[session_token(*new)], TokenKey([*carried; 16]), Span::from_ms(10), now);
             }
             // The store asks in its critical section whether the session is over; the record's own part comes after.
             Self::SignIn(n) if !session.is_over() => {
-                session.replace(&[session_token(*n)], now);
+                session.replace(&[session_token(*n)], Span::from_ms(10), now);
                 session.sign_in(identity(), policy, now);
             }
             Self::HoldBack if !session.is_over() => {
@@ -260,7 +261,7 @@ fn fresh_session() -> Session {
     let visitor = Visitor { ip: [127, 0, 0, 1].into(), user_agent: "x".into() };
     let mut session =
         Session::new(SessionId::from_u128(1), AppId(0), terms, visitor, Moment::from_unix_ms(0));
-    session.replace(&[session_token(0)], Moment::from_unix_ms(0));
+    session.replace(&[session_token(0)], Span::ZERO, Moment::from_unix_ms(0));
     session
 }
 

@@ -93,10 +93,5 @@ impl Farewells {
 /// At a log-out the app has ended its session itself. At a sign-in on top of a session it may have kept the cookie's value:
 /// the logout would sign out who has just signed in.
 const fn is_called_for(reason: EndReason) -> bool {
-    match reason {
-        EndReason::Logout | EndReason::Superseded | EndReason::AccountSwitched => false,
-        EndReason::IdleTimeout | EndReason::ForceRelogin | EndReason::MaxConcurrent | EndReason::Revoked => {
-            true
-        }
-    }
+    !(matches!(reason, EndReason::Logout) || reason.is_by_sign_in())
 }

@@ -394,6 +394,7 @@ fn visit(
         session: None,
         stopped: None,
         after_end: intake.after_end,
+        overtaken: intake.overtaken,
         client_ip,
         user_agent: parts.headers.get(USER_AGENT).cloned(),
         cookie: None,

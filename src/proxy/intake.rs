@@ -31,6 +31,8 @@ pub(super) struct Intake {
     pub by_alias: bool,
     /// A dead token of somebody's ended session was presented.
     pub after_end: bool,
+    /// A value was presented that a sign-in has just replaced.
+    pub overtaken: bool,
     /// The session's last activity before this request, where the app may say that it was none.
     pub active_before: Option<Moment>,
     /// The `Cookie` header to forward: `None` leaves the header as it is, `Some(None)` removes it.
@@ -106,10 +108,30 @@ impl Intake {
             key: chosen.map(|f| f.key),
             by_alias: matches!(evidence, Evidence::Live { alias: true, .. }),
             after_end: found.iter().any(|f| matches!(f.standing, Standing::Ended { signed_in: true, .. })),
+            overtaken: found.iter().any(|f| is_overtaken(table, f, now)),
             active_before,
             cookie,
             adopting,
         }
+    }
+}
+
+/// Whether a sign-in has just taken the place of the value that was found: on the same session, or by a new one.
+fn is_overtaken(table: &Table, found: &Found, now: Moment) -> bool {
+    match (found.standing, &found.session) {
+        (Standing::Replaced, _) => true,
+        (Standing::Ended { reason, .. }, Some(session)) if reason.is_by_sign_in() => {
+            table.is_fresh_end(session, now)
+        }
+        (
+            Standing::Unseen
+            | Standing::Stale
+            | Standing::Live { .. }
+            | Standing::Pending { .. }
+            | Standing::Ended { .. }
+            | Standing::Unavailable,
+            _,
+        ) => false,
     }
 }
 
@@ -175,6 +197,7 @@ fn note(
         }
         Standing::Unseen
         | Standing::Stale
+        | Standing::Replaced
         | Standing::Live { .. }
         | Standing::Pending { .. }
         | Standing::Unavailable => Action::ForwardWithout,
@@ -186,7 +209,7 @@ fn names(standing: Standing, id: SessionId) -> bool {
         Standing::Live { session, .. } | Standing::Pending { session } | Standing::Ended { session, .. } => {
             session == id
         }
-        Standing::Unseen | Standing::Stale | Standing::Unavailable => false,
+        Standing::Unseen | Standing::Stale | Standing::Replaced | Standing::Unavailable => false,
     }
 }
 

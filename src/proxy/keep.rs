@@ -25,7 +25,7 @@ pub(super) fn weigh(
     headers: &HeaderMap,
     now: Moment,
 ) -> (Standpoint, Kept) {
-    let standpoint = Standpoint::of(table, visit.carried(), visit.began, now);
+    let standpoint = Standpoint::of_visit(table, visit, now);
     if let Some(kept) = adopted(vault, visit, headers, now) {
         return (standpoint, kept);
     }

@@ -64,7 +64,7 @@ pub(super) struct Standpoint {
 enum Lost {
     /// It is over.
     Over,
-    /// A sign-in replaced the value that the request carried (R10).
+    /// A sign-in replaced the value that the request carried (R10), before it was judged or after.
     Replaced,
 }
 
@@ -253,7 +253,10 @@ fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<New
 impl Standpoint {
     fn carried(&self) -> Carried<'_> {
         match self.lost {
-            Some(Lost::Over) => return Carried::Over,
+            Some(Lost::Over) => {
+                let end = self.record.as_ref().and_then(Session::ended);
+                return Carried::Over { by_app: end.is_some_and(|end| !end.reason.is_told()) };
+            }
             Some(Lost::Replaced) => return Carried::Replaced,
             None => {}
         }
@@ -270,13 +273,16 @@ impl Standpoint {
         visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
     }
 
+    /// Where the session of `visit` stands.
+    pub(super) fn of_visit(table: &Table, visit: &Visit, now: Moment) -> Self {
+        match visit.carried() {
+            None if visit.overtaken => Self { session: None, record: None, lost: Some(Lost::Replaced) },
+            carried => Self::of(table, carried, visit.began, now),
+        }
+    }
+
     /// Where the session stands whose token was live when the request was judged, at `began`.
-    pub(super) fn of(
-        table: &Table,
-        session: Option<(SessionRef, TokenKey)>,
-        began: Moment,
-        now: Moment,
-    ) -> Self {
+    fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, began: Moment, now: Moment) -> Self {
         let none = |lost| Self { session: None, record: None, lost };
         let Some((session, key)) = session else { return none(None) };
         let record = table.read(&session, now);
@@ -306,7 +312,7 @@ fn stand(
     tokens: &[NewToken],
     now: Moment,
 ) -> (Standpoint, Cookies) {
-    let mut standpoint = Standpoint::of(table, visit.carried(), visit.began, now);
+    let mut standpoint = Standpoint::of_visit(table, visit, now);
     let held = held_shapes(&standpoint, visit);
     let mut change = if cookies.deletes_session(&held) { Cookies::Deleted } else { Cookies::Untouched };
     let session_tokens = tokens.iter().filter(|t| t.kind == CookieKind::Session);
@@ -317,7 +323,9 @@ fn stand(
         }
         let (standing, owner) = table.look_up(token.key, now);
         match standing {
-            Standing::Unseen | Standing::Stale | Standing::Unavailable => change = Cookies::Fresh,
+            Standing::Unseen | Standing::Stale | Standing::Replaced | Standing::Unavailable => {
+                change = Cookies::Fresh;
+            }
             Standing::Ended { .. } => return (standpoint, recycled(table, visit, owner.as_ref(), now)),
             // Another answer to this browser brought the value first: it speaks about that session.
             Standing::Live { .. } | Standing::Pending { .. }

@@ -49,6 +49,8 @@ pub(super) struct Visit {
     pub stopped: Option<SessionRef>,
     /// A dead token of somebody's ended session was presented.
     pub after_end: bool,
+    /// A value was presented that a sign-in had just replaced: the browser has a better one by now, or is about to.
+    pub overtaken: bool,
     /// The client's address, as far as it can be trusted.
     pub client_ip: IpAddr,
     /// The browser's `User-Agent`.
@@ -83,6 +85,7 @@ impl Visit {
         self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
         self.stopped = if forwards { None } else { intake.session.clone() };
         self.after_end = intake.after_end;
+        self.overtaken = intake.overtaken;
         self.adopting.clone_from(&intake.adopting);
         self.active_before = intake.active_before;
     }

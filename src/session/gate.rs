@@ -14,9 +14,11 @@ use super::{EndReason, SessionId};
 pub enum Standing {
     /// Never seen being issued, or forgotten.
     Unseen,
-    /// Known, but no token of its session any more: an alias or a sibling past its grace. (The value from before a
-    /// sign-in is forgotten, so it is unseen.)
+    /// Known, but no token of its session any more: an alias or a sibling past its grace.
     Stale,
+    /// The value from before a sign-in, while requests may be under way with it (FIELD F9). Afterwards it is forgotten, so
+    /// it is unseen.
+    Replaced,
     /// A token of a live session.
     Live {
         /// Whose.
@@ -117,6 +119,7 @@ fn live_session(tokens: &[Weighed<'_>]) -> Option<(SessionId, bool)> {
         Standing::Live { session, alias } => Some((token.kind == CookieKind::Companion, alias, session)),
         Standing::Unseen
         | Standing::Stale
+        | Standing::Replaced
         | Standing::Pending { .. }
         | Standing::Ended { .. }
         | Standing::Unavailable => None,
@@ -137,6 +140,7 @@ fn is_best_of_its_name(tokens: &[Weighed<'_>], index: usize, session: SessionId)
         Standing::Live { .. }
         | Standing::Unseen
         | Standing::Stale
+        | Standing::Replaced
         | Standing::Pending { .. }
         | Standing::Ended { .. }
         | Standing::Unavailable => None,
@@ -165,6 +169,7 @@ fn dead_evidence(tokens: &[Weighed<'_>], dropped: usize) -> Evidence {
             | Standing::Ended { .. }
             | Standing::Unseen
             | Standing::Stale
+            | Standing::Replaced
             | Standing::Live { .. }
             | Standing::Unavailable => {}
         }

@@ -26,7 +26,10 @@ pub enum Carried<'a> {
         current: bool,
     },
     /// A session that has ended meanwhile.
-    Over,
+    Over {
+        /// By the app's own doing: it signed its user out or in, and nobody was thrown out.
+        by_app: bool,
+    },
 }
 
 /// What the response does to the configured cookies, companions aside.
@@ -92,8 +95,14 @@ pub enum Lesson {
 #[must_use]
 pub fn learn(taught: &Taught<'_>) -> Lesson {
     match (taught.carried, taught.cookies) {
+        // Two tabs signed in at once, or an answer of the app that came first showed the old session gone already (R10).
+        (Carried::Over { by_app: true }, Cookies::Fresh)
+            if taught.identity.is_some() && taught.place == Place::SignIn =>
+        {
+            Lesson::SignIn
+        }
         // A response to a request whose session ended meanwhile brings nothing back (FIELD F7).
-        (Carried::Over, _) | (_, Cookies::Dead) => Lesson::Withhold,
+        (Carried::Over { .. }, _) | (_, Cookies::Dead) => Lesson::Withhold,
         (Carried::Nothing, cookies) => without_session(taught, cookies),
         (Carried::Replaced, cookies) => on_replaced(taught, cookies),
         (Carried::Anonymous { current }, cookies) => on_anonymous(taught, current, cookies),
@@ -211,7 +220,8 @@ mod tests {
         for carried in [
             Carried::Nothing,
             Carried::Replaced,
-            Carried::Over,
+            Carried::Over { by_app: false },
+            Carried::Over { by_app: true },
             Carried::Anonymous { current: true },
             Carried::Anonymous { current: false },
             Carried::SignedIn { identity: &ann, current: true },
@@ -243,7 +253,8 @@ mod tests {
             (Carried::Nothing, Cookies::Recycled, None, Lesson::Start),
             (Carried::Nothing, Cookies::Fresh, Some(&ann), Lesson::SignIn),
             (Carried::Nothing, Cookies::Dead, Some(&ann), Lesson::Withhold),
-            (Carried::Over, Cookies::Fresh, Some(&ann), Lesson::Withhold),
+            (Carried::Over { by_app: false }, Cookies::Fresh, Some(&ann), Lesson::Withhold),
+            (Carried::Over { by_app: true }, Cookies::Fresh, Some(&ann), Lesson::Withhold),
             (anonymous, Cookies::Fresh, None, Lesson::Rotate),
             (anonymous, Cookies::Fresh, Some(&ann), Lesson::Identify),
             (anonymous, Cookies::Untouched, Some(&ann), Lesson::Identify),
@@ -327,6 +338,20 @@ mod tests {
             assert_eq!(learn(&back), lesson);
             assert_eq!(learn(&Taught { place: Place::SignIn, ..back }), Lesson::Identify);
             assert_eq!(learn(&Taught { sign_in_known: false, ..back }), Lesson::Identify);
+        }
+    }
+
+    #[test]
+    fn a_sign_in_counts_though_the_app_has_shown_the_old_session_gone() {
+        let ann = who("ann", 0);
+        for (by_app, identity, place, lesson) in [
+            (true, Some(&ann), Place::SignIn, Lesson::SignIn),
+            (true, None, Place::SignIn, Lesson::Withhold),
+            (true, Some(&ann), Place::Other, Lesson::Withhold),
+            (false, Some(&ann), Place::SignIn, Lesson::Withhold),
+        ] {
+            let answer = Taught { place, ..taught(Carried::Over { by_app }, Cookies::Fresh, identity) };
+            assert_eq!(learn(&answer), lesson, "{by_app} {identity:?} {place:?}");
         }
     }
 

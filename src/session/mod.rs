@@ -151,6 +151,12 @@ impl EndReason {
         }
     }
 
+    /// Whether the same browser signed in again: it has, or is about to get, the cookie of another session.
+    #[must_use]
+    pub const fn is_by_sign_in(self) -> bool {
+        matches!(self, Self::Superseded | Self::AccountSwitched)
+    }
+
     /// Whether a navigation first meets a page that says why, instead of the login page at once.
     #[must_use]
     pub const fn has_page(self) -> bool {

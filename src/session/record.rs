@@ -348,7 +348,11 @@ impl Session {
     pub fn standing(&self, key: TokenKey, now: Moment) -> Standing {
         // After an end the tokens stand as they stood then: an alias that was over is no token of this session.
         let judged_at = self.ended().map_or(now, |end| end.at.min(now));
-        let Some(alias) = self.tokens.alias(key, judged_at) else { return Standing::Stale };
+        let Some(alias) = self.tokens.alias(key, judged_at) else {
+            // Once this session is over there is nothing of the browser's to protect.
+            let protects = !self.is_over() && !self.forgotten && self.tokens.is_replaced(key, now);
+            return if protects { Standing::Replaced } else { Standing::Stale };
+        };
         match &self.state {
             State::Ended(end) => Standing::Ended {
                 session: self.id,
@@ -370,9 +374,11 @@ impl Session {
     }
 
     /// Notes that the browser presented `key`: of several values from one rotation the last one used stays (R10).
-    pub fn presented(&mut self, key: TokenKey, now: Moment) {
+    /// Returns the keys of those that are spent by now and forgotten.
+    pub fn presented(&mut self, key: TokenKey, now: Moment) -> Vec<TokenKey> {
         self.returned = true;
         self.tokens.presented(key, now);
+        self.tokens.forget_spent(now)
     }
 
     /// Adds the values that a response set without a sign-in. A value of the same name from before becomes an alias
@@ -381,9 +387,11 @@ impl Session {
         self.tokens.rotate(new, carried, grace, now)
     }
 
-    /// Replaces the values that a sign-in set: what was there before under the same name is no alias (R10).
-    pub fn replace(&mut self, new: &[NewToken], now: Moment) -> FellOut {
-        self.tokens.replace(new, now)
+    /// Replaces the values by those that a sign-in set: what was there before under the same name is no alias (R10). For
+    /// `grace` it is remembered as [`Standing::Replaced`], where anything is enforced at all (R17).
+    pub fn replace(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
+        let grace = if self.mode == Mode::Enforce { grace } else { Span::ZERO };
+        self.tokens.replace(new, grace, now)
     }
 
     /// Forgets a cookie that the app deleted. Returns the keys of its values.

@@ -53,14 +53,31 @@ enum Role {
     Unused(Span),
     /// Such a value after the browser used another one, until then.
     Sibling(Moment),
+    /// The value from before a sign-in, remembered until then: no token any more (R10), but a request that was under way
+    /// with it must not cost the browser the value that took its place (FIELD F9).
+    Replaced(Moment),
 }
 
 impl Token {
+    /// Whether it stands for the session no more.
     fn is_over(&self, now: Moment) -> bool {
         match self.role {
             Role::Current | Role::Unused(_) => false,
             Role::Alias(until) | Role::Sibling(until) => now >= until,
+            Role::Replaced(_) => true,
         }
+    }
+
+    /// Whether nothing is left to remember it for.
+    fn is_spent(&self, now: Moment) -> bool {
+        match self.role {
+            Role::Replaced(until) => now >= until,
+            Role::Current | Role::Unused(_) | Role::Alias(_) | Role::Sibling(_) => self.is_over(now),
+        }
+    }
+
+    fn is_replaced(&self) -> bool {
+        matches!(self.role, Role::Replaced(_))
     }
 }
 
@@ -82,6 +99,11 @@ impl Tokens {
     pub(super) fn alias(&self, key: TokenKey, at: Moment) -> Option<bool> {
         let token = self.0.iter().find(|token| token.key == key && !token.is_over(at))?;
         Some(matches!(token.role, Role::Alias(_)))
+    }
+
+    /// Whether `key` is a value from before a sign-in that is remembered still.
+    pub(super) fn is_replaced(&self, key: TokenKey, now: Moment) -> bool {
+        self.0.iter().any(|token| token.key == key && token.is_replaced() && !token.is_spent(now))
     }
 
     /// The browser presented `key`. Of values from one rotation it has kept that one; the others live through the
@@ -117,7 +139,7 @@ impl Tokens {
     ) -> FellOut {
         let carried_alias = self.0.iter().any(|t| t.key == carried && matches!(t.role, Role::Alias(_)));
         for token in new {
-            let known = self.0.iter().position(|t| t.key == token.key);
+            let known = self.0.iter().position(|t| t.key == token.key && !t.is_replaced());
             if known.is_some_and(|index| self.0[index].role == Role::Current) {
                 self.set_again(token);
                 continue;
@@ -136,21 +158,17 @@ impl Tokens {
     }
 
     /// See [`super::record::Session::replace`].
-    pub(super) fn replace(&mut self, new: &[NewToken], now: Moment) -> FellOut {
-        let mut gone = Vec::new();
+    pub(super) fn replace(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
+        let until = now.plus(grace);
         for token in new {
-            self.0.retain(|old| {
-                let stays = old.shape.name != token.shape.name || old.key == token.key;
-                if !stays {
-                    gone.push(old.key);
-                }
-                stays
-            });
+            let same_name = |old: &&mut Token| old.shape.name == token.shape.name && old.key != token.key;
+            for old in self.0.iter_mut().filter(same_name).filter(|old| !old.is_replaced()) {
+                // What is over stands for nothing that a request could be under way with.
+                old.role = Role::Replaced(if old.is_over(now) { now } else { until });
+            }
             self.set_again(token);
         }
-        let mut fell_out = self.drop_surplus(now);
-        fell_out.keys.extend(gone);
-        fell_out
+        self.drop_surplus(now)
     }
 
     /// The token is in use, with the attributes it was set with last.
@@ -169,6 +187,16 @@ impl Tokens {
         }
     }
 
+    /// Forgets what is spent, if anything is; returns the keys.
+    pub(super) fn forget_spent(&mut self, now: Moment) -> Vec<TokenKey> {
+        if self.0.len() < 2 || self.0.iter().all(|token| !token.is_spent(now)) {
+            return Vec::new();
+        }
+        let keys = self.drop_surplus(now).keys;
+        self.0.shrink_to_fit();
+        keys
+    }
+
     /// Forgets the tokens of one cookie; returns their keys.
     pub(super) fn forget(&mut self, name: &str) -> Vec<TokenKey> {
         let gone = self.0.iter().filter(|t| t.shape.name == name).map(|t| t.key).collect();
@@ -180,7 +208,7 @@ impl Tokens {
     fn drop_surplus(&mut self, now: Moment) -> FellOut {
         let mut fell_out = FellOut::default();
         loop {
-            let over = self.0.iter().position(|t| t.is_over(now));
+            let over = self.0.iter().position(|t| t.is_spent(now));
             let Some(index) = over.or_else(|| self.surplus()) else { return fell_out };
             let token = self.0.remove(index);
             fell_out.crowded += usize::from(token.role == Role::Current);
@@ -216,13 +244,13 @@ impl Tokens {
     }
 
     pub(super) fn companions(&self) -> impl Iterator<Item = TokenKey> {
-        self.0.iter().filter(|t| t.kind == CookieKind::Companion).map(|t| t.key)
+        self.0.iter().filter(|t| t.kind == CookieKind::Companion && !t.is_replaced()).map(|t| t.key)
     }
 
     /// Names and attributes, each once.
     pub(super) fn shapes(&self) -> Vec<Arc<CookieShape>> {
         let mut shapes: Vec<Arc<CookieShape>> = Vec::new();
-        for token in &self.0 {
+        for token in self.0.iter().filter(|token| !token.is_replaced()) {
             if !shapes.contains(&token.shape) {
                 shapes.push(Arc::clone(&token.shape));
             }
@@ -232,16 +260,17 @@ impl Tokens {
 
     /// `Path` of the session cookie, as the app sets it now.
     pub(super) fn cookie_path(&self) -> Option<&str> {
-        let cookies = self.0.iter().rev().filter(|token| token.kind == CookieKind::Session);
+        let held = self.0.iter().rev().filter(|token| !token.is_replaced());
+        let cookies = held.filter(|token| token.kind == CookieKind::Session);
         cookies.map(|token| token.shape.attributes.path.as_str()).next()
     }
 
     pub(super) fn is_current(&self, key: TokenKey) -> bool {
-        self.0.iter().any(|t| t.key == key && !matches!(t.role, Role::Alias(_)))
+        self.0.iter().any(|t| t.key == key && !matches!(t.role, Role::Alias(_) | Role::Replaced(_)))
     }
 
     pub(super) fn holds(&self, key: TokenKey) -> bool {
-        self.0.iter().any(|t| t.key == key)
+        self.0.iter().any(|t| t.key == key && !t.is_replaced())
     }
 }
 
@@ -270,7 +299,7 @@ mod tests {
 
     fn tokens(first: u8) -> Tokens {
         let mut tokens = Tokens::default();
-        tokens.replace(&[sid(first)], at(0));
+        tokens.replace(&[sid(first)], GRACE, at(0));
         tokens
     }
 
@@ -331,8 +360,27 @@ mod tests {
     #[test]
     fn the_value_from_before_a_sign_in_is_no_alias() {
         let mut tokens = tokens(1);
-        assert_eq!(tokens.replace(&[sid(2)], at(5)).keys, [key(1)]);
+        tokens.replace(&[sid(2)], GRACE, at(5));
         assert_eq!(values(&tokens, 6), [None, Some(false), None]);
+        assert_eq!((tokens.holds(key(1)), tokens.is_current(key(1))), (false, false));
+    }
+
+    #[test]
+    fn the_value_from_before_a_sign_in_is_remembered_for_the_grace() {
+        let mut tokens = tokens(1);
+        tokens.replace(&[sid(2)], GRACE, at(5));
+        assert_eq!([14, 15].map(|ms| tokens.is_replaced(key(1), at(ms))), [true, false]);
+        assert_eq!(tokens.forget_spent(at(14)), []);
+        assert_eq!(tokens.forget_spent(at(15)), [key(1)]);
+        assert_eq!(tokens.keys().collect::<Vec<_>>(), [key(2)]);
+    }
+
+    #[test]
+    fn a_replaced_value_that_the_app_sets_again_is_in_use() {
+        let mut tokens = tokens(1);
+        tokens.replace(&[sid(2)], GRACE, at(5));
+        tokens.rotate(&[sid(1)], key(2), GRACE, at(6));
+        assert_eq!(values(&tokens, 7), [Some(false), Some(true), None]);
     }
 
     #[test]
@@ -349,7 +397,7 @@ mod tests {
         let mut tokens = tokens(1);
         let more: Vec<NewToken> =
             (2..14).map(|n| cookie(&format!("c{n}"), CookieKind::Companion, n)).collect();
-        let fell_out = tokens.replace(&more, at(5));
+        let fell_out = tokens.replace(&more, GRACE, at(5));
         assert_eq!((tokens.keys().count(), fell_out.crowded), (MAX_TOKENS, 5));
         assert_eq!(tokens.alias(key(1), at(5)), Some(false));
         let more: Vec<NewToken> =

@@ -18,7 +18,7 @@ use crate::session::policy::{Admission, Policy, Rival, admit, surplus};
 use crate::session::record::{
     AppId, FellOut, Mode, NewToken, PENDING_FOR, Session, Settled, State, Visitor, is_newer,
 };
-use crate::session::{EndReason, Moment, SessionId, TokenKey};
+use crate::session::{EndReason, Moment, SessionId, Span, TokenKey};
 
 /// A session that is about to begin.
 #[derive(Clone, Debug)]
@@ -249,7 +249,7 @@ impl Table {
             if !entry.is_open(&session, now) {
                 return Enrolled::Over;
             }
-            fell_out = session.replace(tokens, now);
+            fell_out = session.replace(tokens, bound.book.rotation_grace, now);
             let admission = admit(&policy, &rivals);
             // A later book has reached the session already: the limit is judged by it after this section.
             let policy = match is_newer(session.epoch, bound.epoch) {
@@ -311,7 +311,7 @@ impl Table {
         session.adopted = newcomer.adopted;
         session.jar.clone_from(&newcomer.jar);
         session.generation = self.next_generation(tokens);
-        let fell_out = session.replace(tokens, now);
+        let fell_out = session.replace(tokens, Span::ZERO, now);
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         Cell::new(session)
     }

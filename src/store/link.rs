@@ -53,7 +53,7 @@ enum Claim {
 
 fn claim(session: &Session, key: TokenKey, kind: CookieKind, now: Moment) -> Claim {
     match session.standing(key, now) {
-        Standing::Unseen | Standing::Stale | Standing::Unavailable => Claim::Own,
+        Standing::Unseen | Standing::Stale | Standing::Replaced | Standing::Unavailable => Claim::Own,
         Standing::Ended { .. } => Claim::Dead,
         Standing::Live { .. } | Standing::Pending { .. } if kind == CookieKind::Companion => Claim::Share,
         Standing::Live { .. } | Standing::Pending { .. } => Claim::None,

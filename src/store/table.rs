@@ -132,23 +132,31 @@ impl Table {
     /// Notes a request that presents `key`, and renews the idle clock when `touch`. Returns whether the session is
     /// live and `key` still one of its tokens; nothing is noted otherwise (law 3).
     pub fn note_request(&self, session: &SessionRef, key: TokenKey, touch: bool, now: Moment) -> bool {
-        let (live, stirs) = self.with(&session.0, now, |s| {
+        let (live, stirs, spent) = self.with(&session.0, now, |s| {
             if !s.is_live_by(key, now) {
-                return (false, false);
+                return (false, false, Vec::new());
             }
             let (first_return, before) = (!s.returned, s.times.last_active_at);
-            s.presented(key, now);
+            let spent = s.presented(key, now);
             s.requests = s.requests.saturating_add(1);
             if touch {
                 s.touch(now);
             }
             let stirs = first_return || stirs(before, s.times.last_active_at);
-            (true, stirs && s.identity.is_none())
+            (true, stirs && s.identity.is_none(), spent)
         });
+        self.relink(&session.0, spent, &[], now);
         if stirs {
             self.anonymous.lock().active(session.0.id);
         }
         live
+    }
+
+    /// Whether the session ended so lately that requests may be under way which its browser sent before it knew.
+    #[must_use]
+    pub fn is_fresh_end(&self, session: &SessionRef, now: Moment) -> bool {
+        let grace = self.bound.load().book.rotation_grace;
+        self.inspect(session, now, |s| s.ended().is_some_and(|end| now.since(end.at) < grace))
     }
 
     /// Renews the idle clock of a live session outside a request (upload in progress, WebSocket data).

@@ -234,6 +234,39 @@ async fn an_anonymous_answer_that_a_sign_in_overtook_signs_nobody_out() {
     assert_eq!(who(&browser).await.as_deref(), Some("ann"));
 }
 
+/// Requests that were sent before the answer of a sign-in arrived, and that are judged after it.
+#[tokio::test]
+async fn a_visitors_cookie_does_not_take_the_place_of_a_sign_in_that_came_first() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.anonymous_cookie = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let custodies = ["custody = \"track\"", "custody = \"vault\""];
+    for (custody, name) in custodies.into_iter().zip(["SID", "tenure-app"]) {
+        let world = World::with(habits, custody, BY_HEADER, POLICY).await;
+        let browser = world.browser();
+        browser.navigate("/").await;
+        // First the sign-in of a visitor, then one on top of a session.
+        for user in ["ann", "ann", "bob"] {
+            let before = browser.cookie(name).expect("a cookie");
+            sign_in(&browser, user).await;
+            let signed_in = browser.cookie(name).expect("a cookie");
+            assert_ne!(before, signed_in);
+            let late = browser.fetch_with_cookie("/me", &format!("{name}={before}")).await;
+            let answer = (late.status, &late.json()["user"], late.header("set-cookie"));
+            assert_eq!(answer, (200, &serde_json::Value::Null, None), "{name} {user}");
+            assert!(world.app.last_request().all("cookie").is_empty(), "{name} {user}");
+            assert_eq!(who(&browser).await.as_deref(), Some(user), "{name}");
+        }
+        let copy = browser.cookie(name).expect("a cookie");
+        sign_in(&browser, "ann").await;
+        world.pass(10);
+        let late = browser.fetch_with_cookie("/me", &format!("{name}={copy}")).await;
+        assert!(late.header("set-cookie").is_some(), "after the grace it is a visitor like others: {name}");
+    }
+}
+
 #[tokio::test]
 async fn remember_me_does_not_sign_a_browser_in_again_after_an_end() {
     let world = World::with(

@@ -41,7 +41,7 @@ impl World {
         let naive = self.owner(n).map(|owner| &self.sessions[owner].1).filter(|naive| !naive.evicted);
         let value = naive.and_then(|naive| Some((naive, naive.value(n, self.judged_at(naive))?)));
         let agrees = match value {
-            None => matches!(standing, Standing::Unseen | Standing::Stale),
+            None => matches!(standing, Standing::Unseen | Standing::Stale | Standing::Replaced),
             Some((naive, value)) => match (naive.ended, naive.pending_until) {
                 // Of two sessions that shared a companion and ended at one moment, either may be named.
                 (Some(reason), _) => {
