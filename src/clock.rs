@@ -51,6 +51,23 @@ impl Clock {
         })))
     }
 
+    /// This clock, but no earlier than `moment`: what has been seen by then stays in the past, even when somebody set the
+    /// machine's clock back meanwhile. A manual clock is moved itself.
+    #[must_use]
+    pub fn not_before(&self, moment: Moment) -> Self {
+        let behind = moment.since(self.now());
+        match &self.0 {
+            Kind::System { anchor_unix_ms, anchor_boot_ms } => Self(Kind::System {
+                anchor_unix_ms: anchor_unix_ms.saturating_add(behind.as_ms()),
+                anchor_boot_ms: *anchor_boot_ms,
+            }),
+            Kind::Manual(_) => {
+                self.advance(behind);
+                self.clone()
+            }
+        }
+    }
+
     /// The present moment. Never earlier than what it returned before.
     #[must_use]
     pub fn now(&self) -> Moment {

@@ -58,6 +58,9 @@ pub trait Gateway: Send + Sync {
     /// Waits, within a bound, until all ends caused before are in force on every worker.
     fn in_force(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 
+    /// Waits, within a bound, until all ends caused before would survive the process and the machine.
+    fn is_safe(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+
     /// Everything for Prometheus.
     fn metrics_text(&self) -> String;
 }

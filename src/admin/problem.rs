@@ -59,12 +59,10 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "a bearer token of [admin] tokens is needed")
     }
 
-    /// 503: a worker did not confirm the revocation in time.
-    pub(super) fn in_force_locally() -> Self {
-        let mut problem = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the sessions have ended, but a worker has not yet confirmed that its connections are cut",
-        );
+    /// 503: the sessions have ended here, but somebody did not confirm it in time. It is tried on.
+    pub(super) fn unconfirmed(by: &str) -> Self {
+        let detail = format!("the sessions have ended, but {by}");
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.in_force = Some("local");
         problem
     }

@@ -190,7 +190,15 @@ async fn revoke_filter(
 }
 
 async fn in_force(admin: &Admin) -> Result<(), Problem> {
-    if admin.gateway.in_force().await { Ok(()) } else { Err(Problem::in_force_locally()) }
+    if !admin.gateway.in_force().await {
+        return Err(Problem::unconfirmed("a worker has not yet confirmed that its connections are cut"));
+    }
+    if !admin.gateway.is_safe().await {
+        return Err(Problem::unconfirmed(
+            "the store has not confirmed it yet; a restart now could bring them back",
+        ));
+    }
+    Ok(())
 }
 
 /// The session with this id, if the caller may know of it (R18).

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use super::raw::{Mark, Section, Value};
-use super::{App, MethodPath, cookies, custody, hosts, identity, policy, preset, upstream, value};
+use super::raw::{Mark, Section, Sink, Value};
+use super::{App, MethodPath, StoreKind, cookies, custody, hosts, identity, policy, preset, upstream, value};
+use crate::session::Moment;
 use crate::session::activity::InactiveRule;
 use crate::session::gate::Unseen;
 use crate::session::identity::{SourceKind, SourceRule, UserCase, normal_name};
@@ -52,6 +53,16 @@ pub(super) struct ReadApp {
     pub(super) layer: Layer,
     pub(super) name_at: Mark,
     pub(super) hosts_at: Mark,
+    /// Where it says that it adopts cookies.
+    pub(super) adopts_at: Option<Mark>,
+}
+
+/// An end that is forgotten would let its cookie be adopted again (R14).
+pub(super) fn refuse_adoption_in_memory(sink: &Sink<'_>, apps: &[ReadApp], store: &StoreKind) {
+    for at in apps.iter().filter_map(|read| read.adopts_at.as_ref()).filter(|_| *store == StoreKind::Memory) {
+        let message = "\"adopt\" needs a store that outlives a restart";
+        sink.fault(at, message, "name a directory: [store] path = \"data\"");
+    }
 }
 
 /// Where a key belongs that stands below one of an app's own tables.
@@ -96,7 +107,7 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
     let login = read_login(&mut section, preset, declared.as_deref());
     let sign_in = declared.unwrap_or_else(|| post_to(login.as_deref()));
     cookies::settle_companions(&mut section, &mut cookies, login.is_some() || !sign_in.is_empty());
-    let unseen = read_unseen(&mut section);
+    let (unseen, adopt_until, adopts_at) = read_unseen(&mut section);
     let at = |value: &Option<Value<'_>>| value.as_ref().map_or_else(|| section.at.clone(), |v| v.at.clone());
     let (name_at, hosts_at) = (at(&name), at(&hosts));
     let name = name.and_then(|value| read_name(&value)).unwrap_or_else(|| default_name(index));
@@ -122,7 +133,7 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
         return_to: read_return_to(&mut section, login.is_some()),
         login,
         unseen,
-        adopt_until: None,
+        adopt_until,
         enforce: section.flag("enforce", true),
         tenant: read_tenant(&mut section, user_case),
         user_case,
@@ -142,7 +153,7 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
     app.filled = preset::filled(&mut section, &app);
     let layer = policy::read_app_layer(section.sub("policy"));
     section.finish_with(|key| policy::is_setting(key).then(|| format!("write [app.policy] above {key:?}")));
-    ReadApp { app, layer, name_at, hosts_at }
+    ReadApp { app, layer, name_at, hosts_at, adopts_at }
 }
 
 const DEFAULT_CONNECTIONS: NonZeroUsize = match NonZeroUsize::new(256) {
@@ -223,30 +234,25 @@ fn read_logout(section: &mut Section<'_>, preset: Option<&'static Preset>) -> Op
     }
 }
 
-fn read_unseen(section: &mut Section<'_>) -> Unseen {
+/// Whether unseen cookies are adopted, until when, and where the file says so.
+fn read_unseen(section: &mut Section<'_>) -> (Unseen, Option<Moment>, Option<Mark>) {
     let unseen = section.value("unseen");
     let until = section.value("adopt_until");
-    if let Some(until) = &until {
-        until.moment();
-    }
-    let choice = unseen
-        .as_ref()
-        .and_then(|value| value.choice(&[("refuse", Unseen::Refuse), ("adopt", Unseen::Adopt)]));
+    let moment = until.as_ref().and_then(Value::moment);
+    let choices = [("refuse", Unseen::Refuse), ("adopt", Unseen::Adopt)];
+    let choice = unseen.as_ref().and_then(|value| value.choice(&choices));
     match (&unseen, choice, &until) {
-        (Some(unseen), Some(Unseen::Adopt), until) => {
-            let hint = "leave it at \"refuse\": people who are signed in at the roll-out sign in once more";
-            unseen.fault("\"adopt\" needs a durable store, which is not yet available in this version", hint);
-            if until.is_none() {
-                let hint = "add adopt_until = \"2027-01-31T00:00:00Z\", the end of the roll-out";
-                section.sink.missing(&unseen.at, "\"adopt\" needs adopt_until", hint);
-            }
+        (Some(unseen), Some(Unseen::Adopt), None) => {
+            let hint = "add adopt_until = \"2027-01-31T00:00:00Z\", the end of the roll-out";
+            section.sink.missing(&unseen.at, "\"adopt\" needs adopt_until", hint);
         }
-        (_, _, Some(until)) => {
-            until.fault("has no meaning without unseen = \"adopt\"", "remove it");
+        (Some(unseen), Some(Unseen::Adopt), Some(_)) => {
+            return (Unseen::Adopt, moment, Some(unseen.at.clone()));
         }
+        (_, _, Some(until)) => until.fault("has no meaning without unseen = \"adopt\"", "remove it"),
         _ => {}
     }
-    Unseen::Refuse
+    (Unseen::Refuse, None, None)
 }
 
 fn read_return_to(section: &mut Section<'_>, has_login: bool) -> Option<String> {

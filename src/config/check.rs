@@ -50,12 +50,14 @@ fn read(mut root: Section<'_>) -> Config {
     listen::refuse_shared(&listeners, root.sink);
     let apps = app::read_all(&mut root);
     let tenancy = Tenancy::of(&apps);
+    let store = store::read(root.sub("store"));
+    app::refuse_adoption_in_memory(root.sink, &apps, &store.kind);
     let config = Config {
         listen: listen::read(root.sub("listen")),
         policy: policy::read(root.sub("policy"), &apps, &tenancy),
         roles: roles::read_all(&root.sub("roles"), &tenancy),
         admin: admin::read(root.sub("admin"), &tenancy),
-        store: store::read(root.sub("store")),
+        store,
         limits: limits::read_limits(root.sub("limits")),
         drain: limits::read_drain(root.sub("drain")),
         log: limits::read_log(root.sub("log")),

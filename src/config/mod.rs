@@ -13,7 +13,6 @@ mod fault;
 mod hosts;
 mod identity;
 mod jwt;
-mod later;
 mod limits;
 mod listen;
 mod policy;
@@ -241,8 +240,32 @@ pub struct AdminToken {
 pub struct Store {
     /// What keeps the sessions.
     pub kind: StoreKind,
-    /// Keys the hashes; `None`: made anew at start, since nothing outlives the process in memory.
+    /// Keys the hashes; `None`: the store's own, or one made anew at each start where nothing outlives the process.
     pub secret: Option<Secret>,
+    /// What happens while the store cannot be written or reached.
+    pub on_outage: OnOutage,
+    /// How long [`OnOutage::Local`] holds; then it is as [`OnOutage::Refuse`].
+    pub outage_max: Span,
+}
+
+impl Store {
+    /// For how long a store that fails holds nothing up: not at all where `on_outage = "refuse"`.
+    #[must_use]
+    pub fn tolerates(&self) -> Span {
+        match self.on_outage {
+            OnOutage::Local => self.outage_max,
+            OnOutage::Refuse => Span::ZERO,
+        }
+    }
+}
+
+/// `on_outage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Sessions go on and begin by what this gateway knows; what happens is written once that is possible again.
+    Local,
+    /// What cannot be made safe is answered 503.
+    Refuse,
 }
 
 /// What keeps the sessions.
@@ -250,7 +273,7 @@ pub struct Store {
 pub enum StoreKind {
     /// `path = "off"`: memory alone, by choice.
     Memory,
-    /// `path = "…"`, the default. Until the durable store exists, sessions are kept in memory, and start-up says so.
+    /// `path = "…"`, the default: the embedded store in this directory.
     Path(PathBuf),
 }
 

@@ -1,7 +1,11 @@
 //! `[store]`: what keeps the sessions, and the secret that keys their tokens.
 
 use super::raw::{Section, Value};
-use super::{Secret, Store, StoreKind, later};
+use super::{OnOutage, Secret, Store, StoreKind};
+use crate::session::Span;
+
+/// `outage_max` where nothing is set: long enough for a disk to be cleared or a server to be replaced.
+const OUTAGE_MAX: Span = Span::from_secs(15 * 60);
 
 /// Shorter secrets could be guessed.
 const MIN_SECRET_BYTES: usize = 16;
@@ -12,9 +16,22 @@ pub(super) fn read(mut section: Section<'_>) -> Store {
         None => StoreKind::Path(section.sink.path("data")),
     };
     let secret = section.value("secret").and_then(|value| read_secret(&value));
-    later::refuse_in_store(&mut section);
+    let on_outage = section.value("on_outage");
+    let choices = [("local", OnOutage::Local), ("refuse", OnOutage::Refuse)];
+    let chosen = on_outage.as_ref().and_then(|value| value.choice(&choices)).unwrap_or(OnOutage::Local);
+    let outage_max = section.value("outage_max");
+    let lasts = outage_max.as_ref().and_then(Value::span).unwrap_or(OUTAGE_MAX);
+    if kind == StoreKind::Memory {
+        for value in [&on_outage, &outage_max].into_iter().flatten() {
+            value.fault("has no meaning with path = \"off\"", "remove it, or keep sessions in a store");
+        }
+    }
+    if let Some(redis) = section.value("redis") {
+        let hint = "leave it out and run one gateway: its sessions are in [store] path";
+        redis.fault("not yet available in this version", hint);
+    }
     section.finish();
-    Store { kind, secret }
+    Store { kind, secret, on_outage: chosen, outage_max: lasts }
 }
 
 fn kind(value: &Value<'_>, text: &str) -> StoreKind {

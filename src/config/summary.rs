@@ -58,8 +58,10 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let StoreKind::Path(_) = self.store.kind {
-            notes.push("sessions are kept in memory alone in this version; a restart ends them".to_owned());
+        if self.store.kind == StoreKind::Memory {
+            notes.push(
+                "sessions are kept in memory alone ([store] path = \"off\"): a restart ends them".to_owned(),
+            );
         }
         for app in &self.apps {
             notes.extend(self.notes_on(app));

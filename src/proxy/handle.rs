@@ -30,7 +30,7 @@ use crate::session::activity::{Asked, Kind};
 use crate::session::gate::{Action, Telling};
 use crate::session::jar;
 use crate::session::path::{NormalPath, normalise, strip_query};
-use crate::store::{Enrolled, SessionRef, Table};
+use crate::store::{Enrolled, SessionRef, Table, Trouble};
 use crate::telemetry::{AccessGuard, Metrics};
 
 /// How much of a body nobody wants is read before our own answer, so that it does not arrive as a reset (FIELD F13).
@@ -47,6 +47,8 @@ pub struct Shared {
     pub table: Arc<Table>,
     /// The time.
     pub clock: Clock,
+    /// How the store fares.
+    pub trouble: Arc<Trouble>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// What the apps are to be told of ends.

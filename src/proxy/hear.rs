@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use super::body::{Body, Bound, Upload, UploadState};
 use super::command;
 use super::forward::send;
-use super::handle::Proxy;
+use super::handle::{Proxy, Shared};
 use super::headers;
 use super::keep;
 use super::learn::{self, Learned};
@@ -104,6 +104,10 @@ impl Proxy {
         sources::strip_identity(&visit.app, &mut head.headers);
         headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);
         headers::prepare_response(&mut head.headers);
+        if (learned == Learned::PassesWhenSafe || commanded) && !self.is_safe(visit).await {
+            let title = "The store cannot confirm this";
+            return Err((answer::problem(StatusCode::SERVICE_UNAVAILABLE, title, &[]), "store"));
+        }
         match learned {
             Learned::UserUnknown => {
                 let title = "Cannot tell who signed in";
@@ -116,8 +120,19 @@ impl Proxy {
                 let members = [("detail", Some(detail))];
                 Err((answer::problem(StatusCode::BAD_GATEWAY, "Cookies do not fit", &members), "jar_full"))
             }
-            Learned::Passes | Learned::Withheld => Ok(()),
+            Learned::Passes | Learned::PassesWhenSafe | Learned::Withheld => Ok(()),
         }
+    }
+
+    /// Waits until the store has what the answer changed. Returns whether the answer may go to the browser: `on_outage` says
+    /// so while the store cannot tell.
+    async fn is_safe(&self, visit: &Visit) -> bool {
+        let Shared { table, trouble, clock, site, .. } = &*self.shared;
+        if Box::pin(table.safe()).await.is_ok() {
+            return true;
+        }
+        visit.app.metrics.unconfirmed();
+        trouble.lasts(clock.now()).unwrap_or_default() < site.load().outage_max
     }
 
     fn brings_new_value(&self, visit: &Visit, cookies: &ResponseCookies, head: &Parts, now: Moment) -> bool {

@@ -80,11 +80,11 @@ impl Intake {
         let cookies = RequestCookies::parse(fields, app.presented(https));
         let found = look_up(app, table, &cookies, now);
         let (evidence, kept) = weigh(&weighed(&cookies, &found), cookies.dropped);
-        let facts = facts(app, asked, to.place());
+        let (facts, rules) = (facts(app, asked, to.place()), app.rules_at(now));
         let active_before = active_before(app, table, &found, evidence, now);
         let action = match to {
-            Destination::App(_) => note(table, &app.rules, &facts, evidence, &found, now),
-            Destination::Gateway => decide(&app.rules, &facts, evidence),
+            Destination::App(_) => note(table, &rules, &facts, evidence, &found, now),
+            Destination::Gateway => decide(&rules, &facts, evidence),
         };
         count(app, &cookies, evidence, &facts);
         let session_id = id_of(evidence);

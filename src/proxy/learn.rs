@@ -49,6 +49,8 @@ pub(super) enum Learned {
     UserUnknown,
     /// The app sets more cookies than `limits.jar_bytes` allow; its answer is not passed on.
     JarFull,
+    /// It goes to the browser once the store has what it changed (R22).
+    PassesWhenSafe,
 }
 
 /// The session that a response speaks about, as it stands at this moment.
@@ -113,12 +115,13 @@ pub(super) fn apply(
     }
     let heard = Heard { table, visit, cookies, named, now };
     let done = (0..MAX_LESSONS).find_map(|_| heard.lesson(headers)).unwrap_or(Done::with(Learned::Withheld));
-    if done.learned != Learned::Passes && sets {
+    let passes = matches!(done.learned, Learned::Passes | Learned::PassesWhenSafe);
+    if !passes && sets {
         visit.app.metrics.withheld();
     }
     match &visit.app.vault {
         Some(vault) => done.keeping.hand_out(vault, table, done.signed_out.as_ref(), headers, now),
-        None if done.learned != Learned::Passes && sets => withhold(&visit.app, headers),
+        None if !passes && sets => withhold(&visit.app, headers),
         None => {}
     }
     if let (Some(key), false) = (done.keeping.key(), visit.adopting.is_empty()) {
@@ -177,8 +180,10 @@ impl Heard<'_> {
         self.notice(lesson);
         self.follow_up(&standpoint, lesson, &taught, headers);
         let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
+        let learned =
+            if outlives(lesson, change, &standpoint) { Learned::PassesWhenSafe } else { Learned::Passes };
         let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
-        Some(Done { learned: Learned::Passes, keeping, signed_out })
+        Some(Done { learned, keeping, signed_out })
     }
 
     /// Counts what an app may do all the time, and should not.
@@ -231,6 +236,23 @@ impl Heard<'_> {
         {
             table.change_roles(session, named, now);
         }
+    }
+}
+
+/// Whether what the lesson changed has to be safe before the browser learns of it (R22). What concerns visitors alone is
+/// written behind.
+fn outlives(lesson: Lesson, change: Cookies, standpoint: &Standpoint) -> bool {
+    let signed_in = || standpoint.record.as_ref().is_some_and(|record| record.times.signed_in_at.is_some());
+    match lesson {
+        Lesson::SignIn
+        | Lesson::Identify
+        | Lesson::Supersede
+        | Lesson::Switch
+        | Lesson::Logout
+        | Lesson::LogoutAndStart => true,
+        Lesson::Rotate => signed_in(),
+        Lesson::Start => change == Cookies::Recycled,
+        Lesson::Nothing | Lesson::Withhold => false,
     }
 }
 

@@ -10,11 +10,12 @@ use http::header::AUTHORIZATION;
 
 use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
-use crate::session::gate::{Place, Rules};
+use crate::session::gate::{Place, Rules, Unseen};
 use crate::session::identity::SourceKind;
 use crate::session::path::{NormalPath, without_parameters};
 use crate::session::profile::{CookieKind, CookieRule, NamePattern};
 use crate::session::record::AppId;
+use crate::session::{Moment, Span};
 use crate::store::{Hasher, Table};
 use crate::telemetry::{AppMetrics, Metrics};
 
@@ -36,6 +37,8 @@ pub struct Site {
     pub body_bytes: Option<u64>,
     /// From the request's end to the first byte of the upstream's answer.
     pub first_byte_timeout: Duration,
+    /// For how long a store that fails holds nothing up.
+    pub outage_max: Span,
 }
 
 /// One app with what follows from its configuration.
@@ -46,8 +49,8 @@ pub struct AppSite {
     pub config: App,
     /// Makes keys of its tokens.
     pub hasher: Hasher,
-    /// What [`crate::session::gate::decide`] reads.
-    pub rules: Rules,
+    /// What [`crate::session::gate::decide`] reads; see [`AppSite::rules_at`].
+    rules: Rules,
     /// Its counters.
     pub metrics: Arc<AppMetrics>,
     /// An identity source reads `Authorization`: to come with a token is a way of signing in.
@@ -124,6 +127,7 @@ impl Site {
             header_bytes: config.limits.header_bytes,
             body_bytes: config.limits.body_bytes,
             first_byte_timeout: config.limits.first_byte_timeout.to_std(),
+            outage_max: config.store.tolerates(),
         }
     }
 
@@ -155,6 +159,13 @@ fn id_parameters(app: &App) -> Vec<String> {
 }
 
 impl AppSite {
+    /// What [`crate::session::gate::decide`] reads at this moment: cookies are adopted during the roll-out alone (R14).
+    #[must_use]
+    pub(super) fn rules_at(&self, now: Moment) -> Rules {
+        let is_over = self.config.adopt_until.is_some_and(|until| now >= until);
+        Rules { unseen: if is_over { Unseen::Refuse } else { self.rules.unseen }, ..self.rules }
+    }
+
     /// The cookies to look for in a request that came over https, or over http.
     #[must_use]
     pub fn presented(&self, https: bool) -> &[CookieRule] {

@@ -181,6 +181,10 @@ impl admin::Gateway for Control {
         Box::pin(self.0.in_force())
     }
 
+    fn is_safe(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.0.is_safe())
+    }
+
     fn metrics_text(&self) -> String {
         self.0.metrics_text()
     }

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::accept::Acceptor;
 use super::admin_port::{self, AdminPort};
-use super::cuts::Cuts;
+use super::cuts::{CutQueue, Cuts};
 use super::hub::Hub;
 use super::jwks::Fetcher;
+use super::keeping::Keeping;
 use super::listener::{self, BindError};
 use super::settings::{book, needs_restart};
 use super::tls::{self, TlsError};
@@ -24,7 +25,7 @@ use super::{control, farewells, verifiers};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
-use crate::store::{Table, derive_key, random_bytes};
+use crate::store::{Disk, StoreFault, Table};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
 /// The gateway cannot start.
@@ -45,6 +46,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
     /// The system gives no thread or socket.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -61,6 +65,8 @@ pub struct Reloaded {
 pub struct Gateway {
     inner: Arc<Inner>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped last: what the workers left is written then.
+    _disk: Option<Disk>,
     /// Where plain HTTP is served.
     pub http: Option<SocketAddr>,
     /// Where HTTPS is served.
@@ -94,6 +100,14 @@ pub struct Inner {
     farewells_due: Mutex<Option<mpsc::Receiver<Farewell>>>,
     /// A thread has ended by a panic.
     broken: AtomicBool,
+}
+
+/// What a gateway is made of before its threads.
+struct Made {
+    inner: Arc<Inner>,
+    /// One for each worker.
+    queues: Vec<CutQueue>,
+    disk: Option<Disk>,
 }
 
 /// Held by each thread of the gateway: one that panics ends the process, which a supervisor starts again. Half a gateway
@@ -136,7 +150,7 @@ impl Gateway {
         let (https, secure) = bind(config.listen.https, workers)?;
         let port = AdminPort::bind(&config.admin)?;
         let (admin, probes) = (port.admin_address(), port.probes_address());
-        let (inner, queues) = Inner::new(config, clock, workers)?;
+        let Made { inner, queues, disk } = Inner::make(config, clock, workers)?;
         let mut threads = vec![admin_port::spawn(port, Arc::clone(&inner))?];
         let (mut plain, mut secure) = (plain.into_iter(), secure.into_iter());
         for (number, cuts) in queues.into_iter().enumerate() {
@@ -148,7 +162,7 @@ impl Gateway {
             let worker = Worker { shared: Arc::clone(&inner.shared), listeners, cuts, leaving, stop, alive };
             threads.push(worker.spawn(number)?);
         }
-        Ok(Self { inner, threads, http, https, admin, probes })
+        Ok(Self { inner, threads, _disk: disk, http, https, admin, probes })
     }
 
     /// What acts on the gateway; cheap to clone.
@@ -194,18 +208,13 @@ fn bind(
 }
 
 impl Inner {
-    fn new(
-        config: Config,
-        clock: Clock,
-        workers: usize,
-    ) -> Result<(Arc<Self>, Vec<super::cuts::CutQueue>), StartError> {
+    fn make(config: Config, clock: Clock, workers: usize) -> Result<Made, StartError> {
         let tls = config.listen.https.map(|_| tls::server_config(&config.listen.certificates)).transpose()?;
         let metrics = Metrics::new();
         let (cuts, queues) = Cuts::new(workers);
         let (farewells, due) = Farewells::new();
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone(), farewells.clone()));
-        let table = Arc::new(Table::new(book(&config), hub));
-        let secret = config.store.secret.as_ref().map_or_else(random_bytes, |s| derive_key(s.expose()));
+        let Keeping { table, disk, secret, clock, trouble } = Keeping::open(&config, clock, hub)?;
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
         let keys = verifiers::Keys::new(fetcher);
@@ -214,6 +223,7 @@ impl Inner {
             site: ArcSwap::from_pointee(site),
             table,
             clock,
+            trouble,
             metrics,
             farewells,
             asked: Default::default(),
@@ -235,7 +245,7 @@ impl Inner {
             farewells_due: Mutex::new(Some(due)),
             broken: AtomicBool::new(false),
         });
-        Ok((inner, queues))
+        Ok(Made { inner, queues, disk })
     }
 
     fn acceptor(&self, tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>) -> Acceptor {
@@ -329,12 +339,19 @@ impl Inner {
     /// Whether traffic should be sent here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        *self.ready.borrow()
+        let Shared { trouble, site, clock, .. } = &*self.shared;
+        let tolerable = |lasts| lasts < site.load().outage_max;
+        *self.ready.borrow() && trouble.lasts(clock.now()).is_none_or(tolerable)
     }
 
     /// Waits until every end that was caused before is in force on all workers.
     pub async fn in_force(&self) -> bool {
         self.cuts.barrier().await
+    }
+
+    /// Waits until every end that was caused before would survive the process and the machine.
+    pub async fn is_safe(&self) -> bool {
+        self.shared.table.safe().await.is_ok()
     }
 
     /// Readiness off, a pause for balancers to notice, then no new connections; what is left after `drain.timeout`
@@ -382,7 +399,15 @@ impl Inner {
         let counts = self.shared.table.counts();
         let crate::store::Counts { signed_in, anonymous, ended } = counts;
         let crowded_out = self.shared.table.crowded_out();
-        self.shared.metrics.encode(SessionCounts { signed_in, anonymous, ended, crowded_out })
+        let trouble = &self.shared.trouble;
+        self.shared.metrics.encode(SessionCounts {
+            signed_in,
+            anonymous,
+            ended,
+            crowded_out,
+            store_writes: trouble.counts(),
+            store_degraded: trouble.lasts(self.shared.clock.now()).is_some(),
+        })
     }
 
     /// What the control thread does besides serving the admin API.

@@ -11,6 +11,7 @@ mod farewells;
 mod gateway;
 mod hub;
 mod jwks;
+mod keeping;
 mod listener;
 mod outbound;
 mod settings;

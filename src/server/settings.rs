@@ -22,6 +22,7 @@ pub(super) fn book(config: &Config) -> Book {
         rotation_grace: config.limits.rotation_grace,
         anonymous_sessions: config.limits.anonymous_sessions,
         ended_kept: config.limits.ended_kept,
+        ended_kept_until: config.apps.iter().filter_map(|app| app.adopt_until).max().unwrap_or_default(),
     }
 }
 

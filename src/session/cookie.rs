@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::chunks::{Joined, Piece, join};
@@ -229,7 +230,7 @@ fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
 }
 
 /// The attributes with which the app set a cookie: what a browser needs to see again to delete it (F10).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attributes {
     /// `Domain`, without a leading dot; `None` for a host-only cookie.
     pub domain: Option<String>,

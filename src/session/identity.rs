@@ -4,6 +4,7 @@
 //! which one named its user (R8). The IO some of them need (bodies, userinfo, keys) stays outside.
 
 use http::{HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
@@ -16,7 +17,7 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_ROLES: usize = 32;
 
 /// Whom a session belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The user, normalised.
     pub user: String,

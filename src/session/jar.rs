@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::cookie::{SetCookie, read_set_cookie};
@@ -66,7 +67,7 @@ pub enum Stored {
     Full,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     name: Box<str>,
     /// SECURITY: secret.
@@ -104,8 +105,8 @@ impl Kept {
     }
 }
 
-/// The cookies of one session.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// The cookies of one session. SECURITY: what it is serialized to is secret, and leaves the process encrypted alone.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jar {
     cookies: Vec<Kept>,
     next: u64,

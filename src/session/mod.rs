@@ -18,6 +18,7 @@ pub mod activity;
 pub mod chunks;
 pub mod cookie;
 pub mod device;
+mod digits;
 pub mod gate;
 pub mod harden;
 pub mod identity;
@@ -37,11 +38,16 @@ mod tokens;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use digits::Digits;
+
 pub use policy::{Deadline, OnLimit, Policy, Times, Verdict, deadline, judge};
 pub use time::{Moment, Span};
 
 /// The public, random name of a session. Not derived from its token and worth nothing as a credential.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Digits", into = "Digits")]
 pub struct SessionId(u128);
 
 impl SessionId {
@@ -61,7 +67,7 @@ impl SessionId {
 /// 32 lower-case hexadecimal digits.
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        Digits(self.0).fmt(f)
     }
 }
 
@@ -80,16 +86,38 @@ impl FromStr for SessionId {
     type Err = NotASessionId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(NotASessionId);
-        }
-        u128::from_str_radix(text, 16).map(Self).map_err(|_| NotASessionId)
+        text.parse().map(|Digits(id)| Self(id)).map_err(|()| NotASessionId)
     }
 }
 
 /// The keyed hash of a token. It cannot be turned back into the token, and its `Debug` shows nothing of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Digits", into = "Digits")]
 pub struct TokenKey(pub [u8; 16]);
+
+impl From<Digits> for SessionId {
+    fn from(Digits(id): Digits) -> Self {
+        Self(id)
+    }
+}
+
+impl From<SessionId> for Digits {
+    fn from(id: SessionId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<Digits> for TokenKey {
+    fn from(Digits(key): Digits) -> Self {
+        Self(key.to_be_bytes())
+    }
+}
+
+impl From<TokenKey> for Digits {
+    fn from(key: TokenKey) -> Self {
+        Self(u128::from_be_bytes(key.0))
+    }
+}
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,8 +125,9 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// Why a session ended. A session ends once, for one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why a session ended. A session ends once, for one reason. Stores keep the variants by their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Its user was idle for too long.
     IdleTimeout,

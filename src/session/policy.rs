@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{EndReason, Moment, SessionId, Span};
@@ -67,7 +68,7 @@ impl Default for Policy {
 }
 
 /// The times of a session that deadlines are computed from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// When the session was made; never moves (law 4).
     pub created_at: Moment,

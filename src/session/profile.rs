@@ -1,5 +1,7 @@
 //! What is known of an app's cookies: which names are tokens, and what part of a value is the id.
 
+use serde::{Deserialize, Serialize};
+
 /// A cookie of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieRule {
@@ -11,8 +13,9 @@ pub struct CookieRule {
     pub extract: Extract,
 }
 
-/// What a configured cookie is to the app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a configured cookie is to the app. Stores keep the variants by their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CookieKind {
     /// It carries the session.
     Session,

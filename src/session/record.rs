@@ -3,8 +3,12 @@
 //! The store keeps these records behind locks; which transitions exist, and that none leads back from an end (law 2),
 //! is decided here.
 
+mod image;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::gate::Standing;
 use super::identity::Identity;
@@ -12,6 +16,8 @@ use super::jar::Jar;
 use super::policy::Rival;
 use super::profile::CookieKind;
 use super::tokens::Tokens;
+pub use image::Image;
+
 pub use super::tokens::{CookieShape, FellOut, MAX_SIBLINGS, MAX_TOKENS, NewToken};
 use super::{
     Deadline, EndReason, Moment, Policy, SessionId, Span, Times, TokenKey, Verdict, deadline, judge,
@@ -24,8 +30,9 @@ pub const PENDING_FOR: Span = Span::from_secs(120);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppId(pub u16);
 
-/// Whether time-outs and limits act, or are only counted (R17).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether time-outs and limits act, or are only counted (R17). Stores keep the variants by their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// They act.
     Enforce,
@@ -52,7 +59,7 @@ pub const fn is_newer(epoch: u32, other: u32) -> bool {
 }
 
 /// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Why.
     pub reason: EndReason,
@@ -66,8 +73,9 @@ pub struct End {
     pub farewelled: bool,
 }
 
-/// Where a session stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a session stands. Stores keep the variants by their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// In use, as far as its deadline allows.
     Active,
@@ -78,7 +86,7 @@ pub enum State {
 }
 
 /// What a browser looked like when its session began.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visitor {
     /// Its address, as far as it can be trusted.
     pub ip: IpAddr,
@@ -123,10 +131,12 @@ pub struct Session {
     /// It was forgotten without an end: nothing happens on it any more.
     forgotten: bool,
     observed: Observed,
+    /// It took on other terms since [`Session::take_adopted`] was last called.
+    adopted_terms: bool,
 }
 
 /// What was counted instead of done while only observing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Observed {
     idle: bool,
     lifetime: bool,
@@ -168,6 +178,7 @@ impl Session {
             returned: false,
             forgotten: false,
             observed: Observed::default(),
+            adopted_terms: false,
         }
     }
 
@@ -204,10 +215,16 @@ impl Session {
         if self.is_over() {
             return Settled::AsBefore;
         }
+        self.adopted_terms |= (self.policy, self.mode) != (terms.policy, terms.mode);
         self.policy = terms.policy;
         self.mode = terms.mode;
         self.deadline = deadline(&self.policy, &self.times);
         self.settle_by_change(now)
+    }
+
+    /// Whether it took on other terms since this was last asked: then its record has to be written.
+    pub fn take_adopted(&mut self) -> bool {
+        std::mem::take(&mut self.adopted_terms)
     }
 
     /// The app or its sources gave the session's user other roles.
@@ -374,11 +391,11 @@ impl Session {
     }
 
     /// Notes that the browser presented `key`: of several values from one rotation the last one used stays (R10).
-    /// Returns the keys of those that are spent by now and forgotten.
+    /// Returns the keys of values from before a sign-in that are forgotten by now.
     pub fn presented(&mut self, key: TokenKey, now: Moment) -> Vec<TokenKey> {
         self.returned = true;
         self.tokens.presented(key, now);
-        self.tokens.forget_spent(now)
+        self.tokens.forget_replaced(now)
     }
 
     /// Adds the values that a response set without a sign-in. A value of the same name from before becomes an alias

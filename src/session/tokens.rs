@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::cookie::Attributes;
@@ -15,7 +16,7 @@ pub const MAX_TOKENS: usize = 8;
 pub const MAX_SIBLINGS: usize = 4;
 
 /// A cookie's name and how it was set; shared by the many sessions whose cookies were set alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CookieShape {
     /// The cookie's name.
     pub name: String,
@@ -42,7 +43,9 @@ struct Token {
     role: Role,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stores keep the variants by their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Role {
     /// The value in use.
     Current,
@@ -79,6 +82,15 @@ impl Token {
     fn is_replaced(&self) -> bool {
         matches!(self.role, Role::Replaced(_))
     }
+}
+
+/// A token as stores hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenImage {
+    key: TokenKey,
+    kind: CookieKind,
+    role: Role,
+    shape: CookieShape,
 }
 
 /// What fell out of a session's tokens.
@@ -187,12 +199,15 @@ impl Tokens {
         }
     }
 
-    /// Forgets what is spent, if anything is; returns the keys.
-    pub(super) fn forget_spent(&mut self, now: Moment) -> Vec<TokenKey> {
-        if self.0.len() < 2 || self.0.iter().all(|token| !token.is_spent(now)) {
+    /// Forgets values from before a sign-in that nothing is left to remember for; returns their keys. Each session has one,
+    /// and few change their cookie again: it would be kept for nothing.
+    pub(super) fn forget_replaced(&mut self, now: Moment) -> Vec<TokenKey> {
+        let goes = |token: &Token| token.is_replaced() && token.is_spent(now);
+        if self.0.len() < 2 || !self.0.iter().any(goes) {
             return Vec::new();
         }
-        let keys = self.drop_surplus(now).keys;
+        let keys = self.0.iter().filter(|token| goes(token)).map(|token| token.key).collect();
+        self.0.retain(|token| !goes(token));
         self.0.shrink_to_fit();
         keys
     }
@@ -227,6 +242,30 @@ impl Tokens {
         first(|t| t.role != Role::Current)
             .or_else(|| first(|t| t.kind == CookieKind::Companion))
             .or_else(|| first(|t| t.kind == CookieKind::Session))
+    }
+
+    pub(super) fn images(&self) -> Vec<TokenImage> {
+        let image = |token: &Token| TokenImage {
+            key: token.key,
+            kind: token.kind,
+            role: token.role,
+            shape: CookieShape::clone(&token.shape),
+        };
+        self.0.iter().map(image).collect()
+    }
+
+    /// The tokens of such images, the first [`MAX_TOKENS`] of them.
+    pub(super) fn from_images(
+        images: Vec<TokenImage>,
+        intern: &mut dyn FnMut(CookieShape) -> Arc<CookieShape>,
+    ) -> Self {
+        let mut token = |image: TokenImage| Token {
+            key: image.key,
+            kind: image.kind,
+            role: image.role,
+            shape: intern(image.shape),
+        };
+        Self(images.into_iter().take(MAX_TOKENS).map(&mut token).collect())
     }
 
     /// The values in use, as if a response had just set them.
@@ -370,8 +409,8 @@ mod tests {
         let mut tokens = tokens(1);
         tokens.replace(&[sid(2)], GRACE, at(5));
         assert_eq!([14, 15].map(|ms| tokens.is_replaced(key(1), at(ms))), [true, false]);
-        assert_eq!(tokens.forget_spent(at(14)), []);
-        assert_eq!(tokens.forget_spent(at(15)), [key(1)]);
+        assert_eq!(tokens.forget_replaced(at(14)), []);
+        assert_eq!(tokens.forget_replaced(at(15)), [key(1)]);
         assert_eq!(tokens.keys().collect::<Vec<_>>(), [key(2)]);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::session::identity::{Identity, UserCase};
 use crate::session::layers::{Layers, Subject};
 use crate::session::record::{AppId, Mode, Terms};
-use crate::session::{Policy, Span};
+use crate::session::{Moment, Policy, Span};
 
 /// What the table needs to know of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Book {
     pub anonymous_sessions: usize,
     /// How long ended sessions are remembered.
     pub ended_kept: Span,
+    /// Until when they are all remembered: while cookies are adopted, one that was forgotten would be adopted again (R14).
+    pub ended_kept_until: Moment,
 }
 
 /// The book with what the table adds: its number, and apps by their ids.

@@ -1,12 +1,15 @@
 //! One session behind its lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::session::SessionId;
 use crate::session::record::Session;
+
+/// See [`Cell::slot`].
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// A session and what changes beside it without its lock.
 pub(super) struct Cell {
@@ -21,6 +24,10 @@ pub(super) struct Cell {
     /// and are read and written under its lock alone.
     pub(super) filed: AtomicU64,
     pub(super) place: AtomicUsize,
+    /// What of it waits to be written; see [`super::journal::Changed`].
+    pub(super) changed: AtomicU8,
+    /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes.
+    pub(super) slot: AtomicU32,
 }
 
 impl Cell {
@@ -32,6 +39,8 @@ impl Cell {
             live_connections: AtomicU32::new(0),
             filed: AtomicU64::new(0),
             place: AtomicUsize::new(0),
+            changed: AtomicU8::new(0),
+            slot: AtomicU32::new(0),
         })
     }
 

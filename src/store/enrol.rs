@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::book::Bound;
 use super::cell::{Cell, SessionRef};
+use super::journal::Changed;
 use super::keys::random_bytes;
 use super::link::Revives;
 use super::table::{Table, UserKey, settle};
@@ -178,6 +179,7 @@ impl Table {
     pub fn forget_cookie(&self, session: &SessionRef, name: &str, now: Moment) {
         let gone = self.with(&session.0, now, |s| s.forget_cookie(name));
         self.relink(&session.0, gone, &[], now);
+        self.mark(&session.0, Changed::RECORD);
     }
 
     /// A source gave the session's user other roles: they hold from now on (R1). Returns whether they were other ones.
@@ -193,6 +195,7 @@ impl Table {
             (Some(key), s.change_roles(Arc::new(identity), policy, now))
         });
         let Some(key) = changed else { return false };
+        self.mark(&session.0, Changed::RECORD);
         self.after_settling(&session.0, settled, now);
         self.file(&session.0, now);
         self.reckon(&key, now);
@@ -291,6 +294,11 @@ impl Table {
         result
     }
 
+    /// Enters a session that was there before this process.
+    pub(super) fn join_index(&self, key: &UserKey, cell: &Arc<Cell>) {
+        self.in_section(key, |cells| cells.push(Arc::clone(cell)));
+    }
+
     fn after_section(&self, aftermath: Aftermath, now: Moment) {
         for (cell, kind) in aftermath {
             match kind {
@@ -338,12 +346,15 @@ impl Table {
         // ORDER: a book that came while nobody could find the session is taken on before it is filed.
         self.with(cell, now, |_| ());
         self.file(cell, now);
+        self.mark(cell, Changed::RECORD);
+        self.mark(cell, Changed::JAR);
         if generation > 0 {
             self.tell(cell, EventKind::Recycled, now);
         }
     }
 
     fn relink_changed(&self, cell: &Arc<Cell>, tokens: &[NewToken], fell_out: FellOut, now: Moment) {
+        self.mark(cell, Changed::RECORD);
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         let keys = tokens.iter().map(|token| token.key).chain(fell_out.keys);
         self.relink(cell, keys, &[], now);

@@ -11,21 +11,30 @@
 mod anonymous;
 mod book;
 mod cell;
+mod disk;
 mod enrol;
+mod envelope;
+mod journal;
 mod keys;
 mod link;
 mod query;
+mod restore;
+mod seal;
 mod sweep;
 mod table;
+mod trouble;
 
 use std::sync::Arc;
 
 pub use book::{AppRules, Book, RoleRules};
 pub use cell::{BusyGuard, LiveGuard, SessionRef};
+pub use disk::{Disk, Opened, Opening, StoreFault};
 pub use enrol::{Enrolled, Newcomer};
+pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
 pub use table::{Counts, Table};
+pub use trouble::Trouble;
 
 use crate::session::identity::Identity;
 use crate::session::jar::Jar;

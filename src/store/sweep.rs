@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cell::Cell;
+use super::journal::Changed;
 use super::table::Table;
 use crate::session::{Moment, SessionId, Span};
 
@@ -86,6 +87,12 @@ impl Remembered {
         self.queue.push_back((at, id));
     }
 
+    /// Takes in what ended before this process began.
+    pub(super) fn restore(&mut self, mut ended: Vec<(Moment, SessionId)>) {
+        ended.sort_unstable();
+        self.queue.extend(ended);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -128,8 +135,15 @@ impl Table {
                 self.file(cell, now);
             }
         }
-        let kept = self.bound.load().book.ended_kept;
-        let forgotten = self.remembered.lock().due(now.minus(kept));
+        let before = {
+            let bound = self.bound.load();
+            if now < bound.book.ended_kept_until {
+                Moment::default()
+            } else {
+                now.minus(bound.book.ended_kept)
+            }
+        };
+        let forgotten = self.remembered.lock().due(before);
         for id in forgotten {
             if let Some(cell) = self.cell_by_id(id) {
                 self.forget(&cell);
@@ -153,6 +167,7 @@ impl Table {
         self.anonymous.lock().remove(cell.id);
         self.wheel.lock().remove(cell);
         self.leave_index(cell);
+        self.mark(cell, Changed::GONE);
     }
 
     pub(super) fn leave_index(&self, cell: &Arc<Cell>) {

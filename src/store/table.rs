@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::anonymous::AnonymousClass;
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
+use super::journal::{Changed, Journal, NotSafe};
 use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
 use crate::session::gate::Standing;
@@ -53,6 +54,8 @@ pub struct Table {
     pub(super) session_count: AtomicUsize,
     pub(super) crowded_out: AtomicUsize,
     observer: Arc<dyn Observer>,
+    /// Where sessions outlive the process: what waits to be written there.
+    pub(super) journal: Option<Arc<Journal>>,
 }
 
 /// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
@@ -73,9 +76,19 @@ pub struct Counts {
 }
 
 impl Table {
-    /// An empty table under `book`.
+    /// An empty table under `book`, in memory alone.
     #[must_use]
     pub fn new(book: Book, observer: Arc<dyn Observer>) -> Self {
+        Self::with_journal(book, observer, None)
+    }
+
+    /// An empty table under `book`; what happens in it is noted in `journal`.
+    #[must_use]
+    pub(super) fn with_journal(
+        book: Book,
+        observer: Arc<dyn Observer>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
         let bound = bind(book, &[], 0);
         Self {
             by_token: DashMap::with_shard_amount(SHARDS),
@@ -91,6 +104,7 @@ impl Table {
             session_count: AtomicUsize::new(0),
             crowded_out: AtomicUsize::new(0),
             observer,
+            journal,
         }
     }
 
@@ -121,6 +135,17 @@ impl Table {
         u16::try_from(index).ok().map(AppId)
     }
 
+    /// Gives a number to an app that the configuration does not name.
+    pub(super) fn add_app(&self, name: &str) -> AppId {
+        let _one_at_a_time = self.changing.lock();
+        let old = self.bound.load_full();
+        let number = u16::try_from(old.apps.len()).unwrap_or(u16::MAX);
+        let mut known = old.apps.clone();
+        known.push((name.into(), Mode::Enforce));
+        self.bound.store(Arc::new(Bound { epoch: old.epoch, book: old.book.clone(), apps: known }));
+        AppId(number)
+    }
+
     /// What the table knows of `key`, with its session.
     #[must_use]
     pub fn look_up(&self, key: TokenKey, now: Moment) -> (Standing, Option<SessionRef>) {
@@ -146,6 +171,9 @@ impl Table {
             (true, stirs && s.identity.is_none(), spent)
         });
         self.relink(&session.0, spent, &[], now);
+        if live && touch {
+            self.mark(&session.0, Changed::ACTIVITY);
+        }
         if stirs {
             self.anonymous.lock().active(session.0.id);
         }
@@ -161,25 +189,34 @@ impl Table {
 
     /// Renews the idle clock of a live session outside a request (upload in progress, WebSocket data).
     pub fn touch(&self, session: &SessionRef, now: Moment) -> bool {
-        self.with(&session.0, now, |s| s.touch(now))
+        let live = self.with(&session.0, now, |s| s.touch(now));
+        if live {
+            self.mark(&session.0, Changed::ACTIVITY);
+        }
+        live
     }
 
     /// The request of `noted`, which renewed the idle clock, turns out to be no activity: the clock stands again where it
     /// stood `before`, unless something else renewed it since.
     pub fn take_back(&self, session: &SessionRef, before: Moment, noted: Moment, now: Moment) {
         self.with(&session.0, now, |s| s.take_back(before, noted));
+        self.mark(&session.0, Changed::ACTIVITY);
         self.file(&session.0, now);
     }
 
     /// Changes the jar of a live session. Returns whether it is live.
     pub fn keep(&self, session: &SessionRef, now: Moment, f: impl FnOnce(&mut Jar)) -> bool {
-        self.with(&session.0, now, |s| {
+        let live = self.with(&session.0, now, |s| {
             let live = s.is_live(now);
             if live {
                 f(Arc::make_mut(s.jar.get_or_insert_default()));
             }
             live
-        })
+        });
+        if live {
+            self.mark(&session.0, Changed::JAR);
+        }
+        live
     }
 
     /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is one of its
@@ -213,14 +250,19 @@ impl Table {
                 end.told = true;
             }
         });
+        self.mark(&session.0, Changed::RECORD);
     }
 
     /// Notes that the app's own logout is called for the end of this session. Returns whether that is the first time.
     pub fn mark_farewelled(&self, session: &SessionRef, now: Moment) -> bool {
-        self.with(&session.0, now, |s| match &mut s.state {
+        let first = self.with(&session.0, now, |s| match &mut s.state {
             crate::session::record::State::Ended(end) => !std::mem::replace(&mut end.farewelled, true),
             _ => false,
-        })
+        });
+        if first {
+            self.mark(&session.0, Changed::RECORD);
+        }
+        first
     }
 
     /// Ends the session unless it has ended before.
@@ -288,10 +330,14 @@ impl Table {
     /// Locks the session, settles it, brings its policy up to date, runs `f`, and tells what happened afterwards.
     pub(super) fn with<R>(&self, cell: &Arc<Cell>, now: Moment, f: impl FnOnce(&mut Session) -> R) -> R {
         let bound = self.bound.load();
-        let (settled, result) = {
+        let (settled, result, adopted) = {
             let mut session = cell.session.lock();
-            (settle(&mut session, &bound, now), f(&mut session))
+            let settled = settle(&mut session, &bound, now);
+            (settled, f(&mut session), session.take_adopted())
         };
+        if adopted {
+            self.mark(cell, Changed::RECORD);
+        }
         self.after_settling(cell, settled, now);
         result
     }
@@ -300,7 +346,17 @@ impl Table {
         match settled {
             Settled::AsBefore => {}
             Settled::JustEnded(reason) => self.after_end(cell, EventKind::Ended { reason, by: None }, now),
-            Settled::WouldEnd(reason) => self.tell(cell, EventKind::WouldEnd(reason), now),
+            Settled::WouldEnd(reason) => {
+                self.mark(cell, Changed::RECORD);
+                self.tell(cell, EventKind::WouldEnd(reason), now);
+            }
+        }
+    }
+
+    /// Notes that `what` of the session has to be written, where anything is.
+    pub(super) fn mark(&self, cell: &Arc<Cell>, what: Changed) {
+        if let Some(journal) = &self.journal {
+            journal.mark(cell, what);
         }
     }
 
@@ -322,7 +378,21 @@ impl Table {
             (session.ended().map_or(now, |end| end.at), session.jar.take())
         };
         self.remembered.lock().add(cell.id, at);
+        self.mark(cell, Changed::RECORD);
+        self.mark(cell, Changed::JAR);
         self.tell_with(cell, kind, jar, now);
+    }
+
+    /// Waits until everything that has happened until now would survive the process and the machine. At once where nothing
+    /// outlives the process.
+    ///
+    /// # Errors
+    /// [`NotSafe`] when the store fails, or takes too long. It goes on trying.
+    pub async fn safe(&self) -> Result<(), NotSafe> {
+        match &self.journal {
+            Some(journal) => journal.safe(journal.ticket()).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the observer; no lock is held.

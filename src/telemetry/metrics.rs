@@ -92,6 +92,7 @@ pub struct AppMetrics {
     cookies_dropped: Counter,
     set_cookies_unreadable: Counter,
     withheld: Counter,
+    unconfirmed: Counter,
     evicted: Counter,
     farewells: [Counter; FAREWELLS.len()],
     /// What the app does that undoes its configuration.
@@ -175,6 +176,11 @@ impl AppMetrics {
         self.habits.unseen(&self.name);
     }
 
+    /// An answer changed what the store did not confirm in time.
+    pub fn unconfirmed(&self) {
+        add(&self.unconfirmed, 1);
+    }
+
     /// A response's cookies were withheld.
     pub fn withheld(&self) {
         add(&self.withheld, 1);
@@ -207,6 +213,10 @@ pub struct SessionCounts {
     pub ended: usize,
     /// Cookies that sessions had no room for, since the start.
     pub crowded_out: usize,
+    /// Writes of the store that are safe, and those that failed.
+    pub store_writes: (u64, u64),
+    /// The store cannot be written at present.
+    pub store_degraded: bool,
 }
 
 /// All counters of the process.
@@ -325,6 +335,13 @@ impl Metrics {
         let name = "tenure_cookies_crowded_out_total";
         out.family(name, "counter", "Configured cookies that a session had no room for.");
         out.sample(name, &[], sessions.crowded_out as u64);
+        out.family("tenure_store_degraded", "gauge", "1 while the store cannot be written.");
+        out.sample("tenure_store_degraded", &[], u64::from(sessions.store_degraded));
+        out.family("tenure_store_writes_total", "counter", "Transactions of the store by result.");
+        let (safe, failed) = sessions.store_writes;
+        for (result, n) in [("ok", safe), ("failed", failed)] {
+            out.sample("tenure_store_writes_total", &[("result", result)], n);
+        }
         let mut apps = self.apps.read().clone();
         apps.push(Arc::clone(&self.nowhere));
         encode_apps(&mut out, &apps);
@@ -364,7 +381,7 @@ impl Metrics {
 type Read = fn(&AppMetrics) -> u64;
 
 fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
-    let simple: [(&str, &str, Read); 12] = [
+    let simple: [(&str, &str, Read); 13] = [
         ("tenure_sign_ins_total", "Sign-ins.", |app| read(&app.sign_ins)),
         ("tenure_held_back_total", "Sign-ins held back at the limit.", |app| read(&app.held_back)),
         (
@@ -377,6 +394,9 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
         }),
         ("tenure_unseen_total", "Requests with cookies never seen being issued.", |app| {
             app.habits.count(Habit::UnseenCookies)
+        }),
+        ("tenure_unconfirmed_total", "Answers whose change the store did not confirm in time.", |app| {
+            read(&app.unconfirmed)
         }),
         ("tenure_withheld_total", "Responses whose cookies were withheld.", |app| read(&app.withheld)),
         ("tenure_recycled_total", "Dead values that the app used again.", |app| {

@@ -198,10 +198,35 @@ async fn it_leaves_in_order_by_command_and_by_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_at_start_that_sessions_are_in_memory() {
-    let world = World::new().await;
-    assert_eq!(world.gateway.times("sessions are kept in memory alone"), 1, "{}", world.gateway.err());
+async fn sessions_outlive_the_process_however_it_ends() {
+    let mut world = World::new().await;
+    assert_eq!(world.gateway.times("sessions are kept in memory alone"), 0, "{}", world.gateway.err());
     assert!(world.gateway.out().is_empty(), "logs go to stderr");
+    let ann = Browser::at(world.gateway.address("http").await);
+    ann.post_form("/login", &[("username", "ann"), ("password", PASSWORD)]).await;
+    assert!(is_signed_in(&ann.fetch("/me").await));
+    for signal in [Signal::KILL, Signal::TERM] {
+        world.gateway.signal(signal);
+        world.gateway.ends().await;
+        world.gateway = Running::start(&["serve", "--config", world.file().to_str().unwrap()]);
+        world.gateway.says("ready").await;
+        ann.resolve("app.localhost", world.gateway.address("http").await);
+        ann.hang_up().await;
+        assert!(is_signed_in(&ann.fetch("/me").await), "{signal:?}: {}", world.gateway.err());
+    }
+    assert!(world.place.path().join("data/sessions.db").exists(), "beside the configuration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_at_start_when_sessions_are_in_memory() {
+    let mut world = World::new().await;
+    let text = fs::read_to_string(world.file()).unwrap();
+    fs::write(world.file(), format!("{text}\n[store]\npath = \"off\"\n")).unwrap();
+    world.gateway.signal(Signal::TERM);
+    world.gateway.ends().await;
+    world.gateway = Running::start(&["serve", "--config", world.file().to_str().unwrap()]);
+    world.gateway.says("ready").await;
+    assert_eq!(world.gateway.times("sessions are kept in memory alone"), 1, "{}", world.gateway.err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

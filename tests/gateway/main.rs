@@ -12,6 +12,7 @@ mod answers;
 mod chunked;
 mod custody;
 mod deletion;
+mod durable;
 mod edge;
 mod ends;
 mod habits;

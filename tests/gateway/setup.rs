@@ -62,6 +62,21 @@ impl World {
         Self { app, gateway, clock }
     }
 
+    /// The process ends, and another one starts with this configuration; `browsers` find it where the old one was.
+    pub(crate) async fn restart(&mut self, text: &str, browsers: &[&Browser]) {
+        // What keeps the sessions is one gateway's alone: the old one must be gone before the next opens it.
+        let nothing =
+            check_text("test.toml", &config_text(&self.app.url(), "", "", ""), Path::new(".")).unwrap();
+        let stand_in = Gateway::start(nothing, self.clock.clone()).expect("the gateway starts");
+        drop(std::mem::replace(&mut self.gateway, stand_in));
+        let config = check_text("test.toml", text, Path::new(".")).unwrap_or_else(|f| panic!("{f}\n{text}"));
+        self.gateway = Gateway::start(config, self.clock.clone()).expect("the gateway starts again");
+        for browser in browsers {
+            browser.resolve("app.localhost", self.gateway.http.unwrap());
+            browser.hang_up().await;
+        }
+    }
+
     /// A browser of its own.
     pub(crate) fn browser(&self) -> Browser {
         Browser::at(self.gateway.http.expect("plain HTTP"))

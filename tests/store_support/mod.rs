@@ -53,6 +53,7 @@ pub fn book(base: Policy) -> Book {
         rotation_grace: secs(10),
         anonymous_sessions: 1000,
         ended_kept: secs(30 * 24 * 3600),
+        ended_kept_until: Moment::default(),
     }
 }
 

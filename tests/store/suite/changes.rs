@@ -8,10 +8,11 @@ use tenure::session::identity::Identity;
 use tenure::session::layers::{Layer, Limit};
 use tenure::session::record::Mode;
 use tenure::session::{EndReason, Moment, OnLimit, Policy, Span};
-use tenure::store::{Enrolled, Event, EventKind, Observer, RoleRules, Table};
+use tenure::store::{Enrolled, Event, EventKind, Observer, RoleRules};
 
-use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, table};
-use crate::{active, is_live, limit, sign_in};
+use super::super::place::{open, table};
+use super::{active, is_live, limit, sign_in};
+use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs};
 
 #[test]
 fn a_tighter_policy_ends_at_once_what_it_must_and_a_looser_one_revives_nothing() {
@@ -31,7 +32,7 @@ fn a_policy_of_one_user_holds_for_that_user() {
     let mut book = book(Policy::default());
     let layer = Layer { idle_timeout: Some(Limit::At(secs(5))), ..Layer::default() };
     book.layers.users.insert(("default".into(), "ann".into()), layer);
-    let table = Table::new(book, Arc::new(Recorder::default()));
+    let table = open(book, Arc::new(Recorder::default()));
     sign_in(&table, "ann", 1, AT);
     sign_in(&table, "bob", 2, AT);
     assert_eq!([1, 2].map(|n| is_live(&table, n, AT.plus(secs(6)))), [false, true]);
@@ -42,7 +43,7 @@ fn observing_ends_nobody_by_time_or_limit_and_counts_once() {
     let mut observed = book(Policy { idle_timeout: Some(secs(10)), ..limit(1, OnLimit::EndOldest) });
     observed.apps[0].mode = Mode::Observe;
     let recorder = Arc::new(Recorder::default());
-    let table = Table::new(observed, recorder.clone());
+    let table = open(observed, recorder.clone());
     let first = sign_in(&table, "ann", 1, AT);
     sign_in(&table, "ann", 2, AT);
     let later = AT.plus(secs(20));
@@ -82,7 +83,7 @@ fn a_lowered_limit_ends_the_surplus_at_once_and_refuse_ends_nobody() {
         (OnLimit::Ask, [true; 3]),
     ] {
         let recorder = Arc::new(Recorder::default());
-        let table = Table::new(book(limit(3, on_limit)), recorder.clone());
+        let table = open(book(limit(3, on_limit)), recorder.clone());
         let first = sign_in(&table, "ann", 1, AT);
         sign_in(&table, "ann", 2, AT.plus(secs(1)));
         sign_in(&table, "ann", 3, AT.plus(secs(2)));
@@ -103,7 +104,7 @@ fn observing_counts_the_limit_once_for_each_session_and_frees_what_nobody_uses()
     let mut observed = book(Policy { idle_timeout: Some(secs(10)), ..limit(1, OnLimit::EndOldest) });
     observed.apps[0].mode = Mode::Observe;
     let recorder = Arc::new(Recorder::default());
-    let table = Table::new(observed, recorder.clone());
+    let table = open(observed, recorder.clone());
     let used = sign_in(&table, "ann", 1, AT);
     for n in 2..=5 {
         sign_in(&table, "ann", n, AT);
@@ -127,7 +128,7 @@ fn other_roles_act_at_once_and_revive_nothing() {
     roles.roles.insert("staff".into(), RoleRules { learned: true, ..RoleRules::default() });
     let layer = Layer { idle_timeout: Some(Limit::At(secs(10))), ..Layer::default() };
     roles.layers.roles.insert("staff".into(), layer);
-    let table = Table::new(roles, Arc::new(Recorder::default()));
+    let table = open(roles, Arc::new(Recorder::default()));
     let session = sign_in(&table, "ann", 1, AT);
     let staff = Identity { roles: vec!["staff".into()], ..identity("ann") };
     assert!(table.change_roles(&session, &staff, AT) && !table.change_roles(&session, &staff, AT));
@@ -144,7 +145,7 @@ fn a_session_made_during_a_reload_is_held_to_the_new_book() {
         book
     });
     for _ in 0..100 {
-        let table = Table::new(long.clone(), Arc::new(Recorder::default()));
+        let table = open(long.clone(), Arc::new(Recorder::default()));
         let begun = AtomicU64::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -180,7 +181,7 @@ fn being_admitted_later_is_no_second_sign_in() {
 fn activity_puts_an_anonymous_session_behind_the_idle_ones() {
     let mut small = book(Policy::default());
     small.anonymous_sessions = 3;
-    let table = Table::new(small, Arc::new(Recorder::default()));
+    let table = open(small, Arc::new(Recorder::default()));
     for n in 1..=3 {
         let session = table.start(&newcomer(&[n]), AT);
         table.note_request(&session, key(n), true, AT);
@@ -208,7 +209,7 @@ fn what_is_no_end_is_dated_when_it_comes_to_light() {
     observed.apps[0].mode = Mode::Observe;
     observed.anonymous_sessions = 1;
     let moments = Arc::new(Moments::default());
-    let table = Table::new(observed, moments.clone());
+    let table = open(observed, moments.clone());
     table.start(&newcomer(&[1]), AT);
     let later = AT.plus(secs(60));
     assert!(is_live(&table, 1, later));

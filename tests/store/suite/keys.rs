@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tenure::session::gate::Standing;
 use tenure::session::{EndReason, Policy};
-use tenure::store::{Enrolled, EventKind, Filter, Newcomer, Table};
+use tenure::store::{Enrolled, EventKind, Filter, Newcomer};
 
-use crate::store_support::{AT, Recorder, book, companion, identity, key, newcomer, secs, table, token};
-use crate::{active, is_live, sign_in};
+use super::super::place::{open, table};
+use super::{active, is_live, sign_in};
+use crate::store_support::{AT, Recorder, book, companion, identity, key, newcomer, secs, token};
 
 fn with_companion(n: u64, companion_value: u64) -> Newcomer {
     let mut newcomer = newcomer(&[n]);
@@ -19,7 +20,7 @@ fn with_companion(n: u64, companion_value: u64) -> Newcomer {
 fn what_is_evicted_or_over_leaves_the_sweeper_too() {
     let mut small = book(Policy::default());
     small.anonymous_sessions = 10;
-    let table = Table::new(small.clone(), Arc::new(Recorder::default()));
+    let table = open(small.clone(), Arc::new(Recorder::default()));
     for n in 0..100 {
         table.start(&newcomer(&[n]), AT);
     }
@@ -42,7 +43,7 @@ fn somebody_who_signs_in_while_being_evicted_is_either_in_or_out() {
     for round in 0..200 {
         let mut small = book(Policy::default());
         small.anonymous_sessions = 1;
-        let table = Table::new(small, Arc::new(Recorder::default()));
+        let table = open(small, Arc::new(Recorder::default()));
         let session = table.start(&newcomer(&[1]), AT);
         let enrolled = std::thread::scope(|scope| {
             let evicting = scope.spawn(|| table.start(&newcomer(&[2]), AT));
@@ -62,7 +63,7 @@ fn somebody_who_signs_in_while_being_evicted_is_either_in_or_out() {
 fn nothing_happens_on_an_evicted_session() {
     let mut small = book(Policy::default());
     small.anonymous_sessions = 1;
-    let table = Table::new(small, Arc::new(Recorder::default()));
+    let table = open(small, Arc::new(Recorder::default()));
     let session = table.start(&newcomer(&[1]), AT);
     table.start(&newcomer(&[2]), AT);
     assert!(matches!(table.identify(&session, &[token(3)], identity("ann"), AT), Enrolled::Over));
@@ -126,7 +127,7 @@ fn a_live_session_cookie_is_taken_over_by_nobody() {
 #[test]
 fn two_answers_identify_one_session_once() {
     let recorder = Arc::new(Recorder::default());
-    let table = Table::new(book(Policy::default()), recorder.clone());
+    let table = open(book(Policy::default()), recorder.clone());
     let session = table.start(&newcomer(&[1]), AT);
     active(table.identify(&session, &[token(2)], identity("ann"), AT));
     assert!(matches!(table.identify(&session, &[token(3)], identity("bob"), AT), Enrolled::Over));

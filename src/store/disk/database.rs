@@ -1,0 +1,235 @@
+//! The database file: who may use it, what is in it, and the transactions that change it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::{StoreFault, file_in, secret};
+use crate::session::Moment;
+
+/// In every file of ours (`PRAGMA application_id`): "Tenu".
+const APPLICATION: i64 = 0x5465_6e75;
+
+/// The version of the tables below (`PRAGMA user_version`).
+const VERSION: i64 = 1;
+
+/// Slots are small numbers that are used again, so that the tables stay dense: a random key would cost a page a row.
+const TABLES: &str = "
+    CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (slot INTEGER PRIMARY KEY, record BLOB NOT NULL);
+    CREATE TABLE jar (slot INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
+    CREATE TABLE activity (slot INTEGER PRIMARY KEY, record BLOB NOT NULL);
+";
+
+/// What the write-ahead log may keep of the disk between checkpoints, in bytes.
+const MAX_LOG_BYTES: i64 = 64 << 20;
+
+/// Pages given back to the system at a time.
+const PAGES_AT_ONCE: i64 = 1024;
+
+/// How long somebody else's look into the database (`sqlite3`, a backup) may hold up a write.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// An open database, which nobody else writes.
+pub(super) struct Database {
+    pub(super) path: PathBuf,
+    connection: Connection,
+    /// Held as long as the database is open.
+    _lock: File,
+}
+
+impl Database {
+    /// Opens the database in the directory `path`, or makes both. Returns the secret too: `secret`, or the directory's own.
+    pub(super) fn open(path: &Path, secret: Option<[u8; 32]>) -> Result<(Self, [u8; 32]), StoreFault> {
+        let directory = |source| StoreFault::Directory { path: path.to_path_buf(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(directory)?;
+        let lock = lock(path)?;
+        let file = file_in(path);
+        // For its owner alone, as are the files that SQLite puts beside it.
+        private(&file).map_err(directory)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fault = |source| StoreFault::of(&file, source);
+        let connection = Connection::open_with_flags(&file, flags).map_err(fault)?;
+        let mut database = Self { path: file.clone(), connection, _lock: lock };
+        database.check_kind()?;
+        database.configure().map_err(fault)?;
+        database.make_tables().map_err(fault)?;
+        // ORDER: made only where a database of ours is, or has just been made.
+        let secret = secret.map_or_else(|| secret::of(path), Ok)?;
+        database.check_secret(&secret)?;
+        Ok((database, secret))
+    }
+
+    fn check_kind(&self) -> Result<(), StoreFault> {
+        let fault = |source| StoreFault::of(&self.path, source);
+        let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let (application, version) =
+            (number("application_id").map_err(fault)?, number("user_version").map_err(fault)?);
+        match (application, version) {
+            (APPLICATION, found) if found > VERSION => {
+                Err(StoreFault::Newer { path: self.path.clone(), found, known: VERSION })
+            }
+            (APPLICATION, _) | (0, 0) => Ok(()),
+            _ => Err(StoreFault::NotOurs { path: self.path.clone() }),
+        }
+    }
+
+    fn configure(&self) -> rusqlite::Result<()> {
+        let db = &self.connection;
+        db.busy_timeout(PATIENCE)?;
+        // Before the first table, or it has no effect.
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "cell_size_check", true)?;
+        db.pragma_update(None, "journal_size_limit", MAX_LOG_BYTES)
+    }
+
+    fn make_tables(&mut self) -> rusqlite::Result<()> {
+        let version: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version == VERSION {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()
+    }
+
+    /// The secret is known by what it makes of a fixed text; it cannot be found from that.
+    fn check_secret(&self, secret: &[u8; 32]) -> Result<(), StoreFault> {
+        let fault = |source| StoreFault::of(&self.path, source);
+        let made = blake3::keyed_hash(secret, b"tenure: is this the secret of this store?");
+        match self.fact("secret").map_err(fault)? {
+            None => self.set_fact("secret", made.as_bytes()).map_err(fault),
+            Some(known) if made == *known.as_slice() => Ok(()),
+            Some(_) => Err(StoreFault::OtherSecret { path: self.path.clone() }),
+        }
+    }
+
+    fn fact(&self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
+        statement.query_row([name], |row| row.get(0)).optional()
+    }
+
+    fn set_fact(&self, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?;
+        statement.execute(params![name, value]).map(drop)
+    }
+
+    /// The latest moment that was written: time does not run backwards for a session, over restarts neither (R1).
+    pub(super) fn latest(&self) -> Result<Moment, StoreFault> {
+        let stored = self.fact("latest").map_err(|source| StoreFault::of(&self.path, source))?;
+        let Some(stored) = stored else { return Ok(Moment::default()) };
+        let bytes = <[u8; 8]>::try_from(stored.as_slice());
+        bytes.map(|bytes| Moment::from_unix_ms(u64::from_le_bytes(bytes))).map_err(|_| StoreFault::Damaged {
+            path: self.path.clone(),
+            what: "its latest moment is none".to_owned(),
+        })
+    }
+
+    /// Whether it can be written to at all: better known at the start than at the first sign-in.
+    pub(super) fn begin_writing(&mut self) -> Result<(), StoreFault> {
+        let latest = self.latest()?;
+        let write = self.change(latest, |_| Ok(()));
+        write.map_err(|source| StoreFault::of(&self.path, source))
+    }
+
+    /// Every row of a table, in the order of their slots.
+    pub(super) fn rows(
+        &self,
+        table: &Rows,
+        mut each: impl FnMut(u32, &[u8]) -> Result<(), StoreFault>,
+    ) -> Result<(), StoreFault> {
+        let fault = |source| StoreFault::of(&self.path, source);
+        let mut statement = self.connection.prepare(table.select).map_err(fault)?;
+        let mut rows = statement.query([]).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            let slot = row.get(0).map_err(fault)?;
+            let bytes = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(fault)?;
+            each(slot, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Changes rows in one transaction, which is safe when this returns.
+    pub(super) fn change(
+        &mut self,
+        now: Moment,
+        change: impl FnOnce(&Self) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let changed = change(self)
+            .and_then(|()| self.set_fact("latest", &now.unix_ms().to_le_bytes()))
+            .and_then(|()| self.connection.execute_batch("COMMIT"));
+        if changed.is_err() && !self.connection.is_autocommit() {
+            // Some faults end the transaction by themselves.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        changed
+    }
+
+    /// Writes a row; within [`Database::change`].
+    pub(super) fn put(&self, table: &Rows, slot: u32, bytes: &[u8]) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(table.put)?.execute(params![slot, bytes]).map(drop)
+    }
+
+    /// Removes a row; within [`Database::change`].
+    pub(super) fn remove(&self, table: &Rows, slot: u32) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(table.remove)?.execute([slot]).map(drop)
+    }
+
+    /// Gives room back that nothing uses any more, a little at a time. Returns whether there was any.
+    pub(super) fn give_back(&self) -> rusqlite::Result<bool> {
+        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free < PAGES_AT_ONCE {
+            return Ok(false);
+        }
+        self.connection.pragma_update(None, "incremental_vacuum", PAGES_AT_ONCE)?;
+        Ok(true)
+    }
+}
+
+/// One of the tables that are keyed by slots.
+pub(super) struct Rows {
+    pub(super) name: &'static str,
+    select: &'static str,
+    put: &'static str,
+    remove: &'static str,
+}
+
+macro_rules! rows {
+    ($name:literal, $column:literal) => {
+        Rows {
+            name: $name,
+            select: concat!("SELECT slot, ", $column, " FROM ", $name, " ORDER BY slot"),
+            put: concat!("INSERT OR REPLACE INTO ", $name, " VALUES (?1, ?2)"),
+            remove: concat!("DELETE FROM ", $name, " WHERE slot = ?1"),
+        }
+    };
+}
+
+/// Records of sessions.
+pub(super) const SESSIONS: Rows = rows!("session", "record");
+/// Jars, encrypted.
+pub(super) const JARS: Rows = rows!("jar", "sealed");
+/// The activity of sessions, where it came after their record was written.
+pub(super) const ACTIVITY: Rows = rows!("activity", "record");
+
+/// SQLite's own locks are for each transaction; this one says that a gateway lives here.
+fn lock(path: &Path) -> Result<File, StoreFault> {
+    let directory = |source| StoreFault::Directory { path: path.to_path_buf(), source };
+    let lock = private(&path.join("lock")).map_err(directory)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreFault::InUse { path: path.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(directory(source)),
+    }
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}

@@ -1,0 +1,98 @@
+//! The embedded store: a SQLite database in a directory of its own, written by one thread.
+//!
+//! A request never waits for it. What has to be safe before it is answered (a sign-in, an end) waits for the commit of the
+//! batch that holds it; activity is written behind. `synchronous=FULL`: what was confirmed survives a power cut.
+
+mod database;
+mod fault;
+mod load;
+mod secret;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+pub use fault::StoreFault;
+
+use super::book::Book;
+use super::journal::Journal;
+use super::seal::Sealer;
+use super::table::Table;
+use super::{Observer, Trouble};
+use crate::clock::Clock;
+use database::Database;
+use write::Writer;
+
+/// The store of one gateway. Dropped, it writes what is left and lets the directory go.
+pub struct Disk {
+    journal: Arc<Journal>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// A store that was opened, with what is in it.
+pub struct Opened {
+    /// The sessions.
+    pub table: Arc<Table>,
+    /// What keeps them.
+    pub disk: Disk,
+    /// What keys the hashes of tokens.
+    pub secret: [u8; 32],
+    /// What the machine's clock must not be behind: the latest moment that the store has seen.
+    pub clock: Clock,
+}
+
+/// Where and how to open the store.
+pub struct Opening<'a> {
+    /// `[store] path`.
+    pub path: &'a Path,
+    /// What keys the hashes of tokens; `None` for the directory's own secret.
+    pub secret: Option<[u8; 32]>,
+    /// The machine's time; the store may know a later one.
+    pub clock: Clock,
+    /// Told how the store fares.
+    pub trouble: Arc<Trouble>,
+}
+
+impl Disk {
+    /// Opens the store, or makes it, and takes in what it holds.
+    ///
+    /// # Errors
+    /// [`StoreFault`]: the directory or the database cannot be used; nothing is changed then.
+    pub fn open(
+        opening: &Opening<'_>,
+        book: Book,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Opened, StoreFault> {
+        let (mut database, secret) = Database::open(opening.path, opening.secret)?;
+        let clock = opening.clock.not_before(database.latest()?);
+        let journal = Journal::new();
+        let sealer = Sealer::new(&secret);
+        let stored = load::all(&database, &sealer)?;
+        let slots = write::Slots::after(stored.iter().map(|stored| stored.slot));
+        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal))));
+        table.restore(stored, clock.now());
+        database.begin_writing()?;
+        let writer =
+            Writer::new(database, &table, sealer, slots, clock.clone(), Arc::clone(&opening.trouble));
+        let spawned = std::thread::Builder::new().name("store".into()).spawn({
+            let journal = Arc::clone(&journal);
+            move || writer.run(&journal)
+        });
+        let writer = spawned.map_err(|source| StoreFault::Thread { source })?;
+        Ok(Opened { table, disk: Self { journal, writer: Some(writer) }, secret, clock })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.journal.close();
+        if let Some(writer) = self.writer.take() {
+            let _it_has_logged_why = writer.join();
+        }
+    }
+}
+
+fn file_in(path: &Path) -> PathBuf {
+    path.join("sessions.db")
+}

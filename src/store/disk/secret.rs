@@ -1,0 +1,46 @@
+//! The gateway's own secret, where the configuration names none: made at the first start, for its owner alone (R24).
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::StoreFault;
+use crate::store::keys::{derive_key, random_bytes};
+
+/// As many as the key of the hashes has.
+const BYTES: usize = 32;
+
+/// The key that the secret of the directory makes. Call it with the directory's lock held.
+pub(super) fn of(directory: &Path) -> Result<[u8; 32], StoreFault> {
+    let path = directory.join("secret");
+    let fault = |source| StoreFault::Directory { path: path.clone(), source };
+    match read(&path) {
+        Ok(secret) => Ok(derive_key(&*secret)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path).map_err(fault),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
+    let mut secret = Zeroizing::new([0; BYTES]);
+    let mut file = std::fs::File::open(path)?;
+    file.read_exact(&mut *secret)?;
+    Ok(secret)
+}
+
+/// Written beside its place and moved there whole: half a secret would be another one after the next start.
+fn make(path: &Path) -> std::io::Result<[u8; 32]> {
+    let secret = Zeroizing::new(random_bytes::<BYTES>());
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(&*secret)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    if let Some(directory) = path.parent() {
+        std::fs::File::open(directory)?.sync_all()?;
+    }
+    Ok(derive_key(&*secret))
+}

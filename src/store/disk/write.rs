@@ -1,0 +1,241 @@
+//! The one thread that writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::database::{ACTIVITY, Database, JARS, SESSIONS};
+use super::load::{activity_row, record_row};
+use crate::clock::Clock;
+use crate::session::{Moment, Span};
+use crate::store::Trouble;
+use crate::store::cell::{Cell, NOWHERE};
+use crate::store::journal::{Batch, Changed, Journal};
+use crate::store::seal::Sealer;
+use crate::store::table::Table;
+
+/// What nobody waits for is written this often: well within the second that is promised (R22).
+const REST: Duration = Duration::from_millis(250);
+
+/// A session's activity is written once in this part of its idle time-out: after a crash it may seem idle for that much
+/// longer than it was (R20).
+const PARTS_OF_IDLE: u64 = 10;
+const SELDOMEST: Span = Span::from_secs(60);
+const OFTENEST: Span = Span::from_secs(1);
+
+/// Rests between two looks for room that can be given back.
+const RESTS_UNTIL_CLEANING: u32 = 40;
+
+/// The numbers under which sessions are kept; small, because given-up ones are used again.
+pub(super) struct Slots {
+    free: Vec<u32>,
+    next: u32,
+}
+
+impl Slots {
+    /// The slots besides `used`.
+    pub(super) fn after(used: impl Iterator<Item = u32>) -> Self {
+        let mut slots = Self { free: Vec::new(), next: 1 };
+        for slot in used {
+            slots.free.extend(slots.next..slot);
+            slots.next = slots.next.max(slot.saturating_add(1));
+        }
+        slots
+    }
+
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+}
+
+pub(super) struct Writer {
+    database: Database,
+    table: Arc<Table>,
+    sealer: Sealer,
+    slots: Slots,
+    clock: Clock,
+    trouble: Arc<Trouble>,
+    /// Sessions whose activity is to be written, by the moment.
+    due: BTreeMap<Moment, Vec<Arc<Cell>>>,
+    rests: u32,
+}
+
+impl Writer {
+    pub(super) fn new(
+        database: Database,
+        table: &Arc<Table>,
+        sealer: Sealer,
+        slots: Slots,
+        clock: Clock,
+        trouble: Arc<Trouble>,
+    ) -> Self {
+        let table = Arc::clone(table);
+        Self { database, table, sealer, slots, clock, trouble, due: BTreeMap::new(), rests: 0 }
+    }
+
+    /// Writes until the journal is closed.
+    pub(super) fn run(mut self, journal: &Journal) {
+        loop {
+            let batch = journal.take(REST);
+            let last = batch.last;
+            self.write(journal, batch);
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, journal: &Journal, batch: Batch) {
+        let now = self.clock.now();
+        let changes: Vec<(Arc<Cell>, Changed)> =
+            batch.cells.into_iter().map(|cell| (Arc::clone(&cell), cell.take_changes())).collect();
+        for (cell, changed) in &changes {
+            self.prepare(cell, *changed, now);
+        }
+        let active = self.take_due(if batch.last { Moment::MAX } else { now });
+        if changes.is_empty() && active.is_empty() {
+            journal.done(batch.number, true);
+            return self.clean();
+        }
+        let outcome = self.commit(&changes, &active, now);
+        self.trouble.told(outcome.as_ref().err().map(ToString::to_string), now);
+        match &outcome {
+            Ok(()) => self.release(&changes),
+            Err(_) => self.put_back(journal, changes, active, now),
+        }
+        journal.done(batch.number, outcome.is_ok());
+        if outcome.is_err() && !batch.last {
+            // A full disk is not less full at once.
+            std::thread::sleep(REST);
+        }
+    }
+
+    /// Gives the session its slot, and its activity the moment at which it is written.
+    fn prepare(&mut self, cell: &Arc<Cell>, changed: Changed, now: Moment) {
+        if cell.slot.load(Ordering::Relaxed) == 0 && changed.has(Changed::RECORD) {
+            cell.slot.store(self.slots.take(), Ordering::Relaxed);
+        }
+        // A record that is written tells the activity too.
+        if changed.has(Changed::ACTIVITY) && !changed.has(Changed::RECORD) && cell.schedule() {
+            let idle = cell.session.lock().policy.idle_timeout;
+            let part = idle.map_or(SELDOMEST, |idle| Span::from_ms(idle.as_ms() / PARTS_OF_IDLE));
+            self.due.entry(now.plus(part.clamp(OFTENEST, SELDOMEST))).or_default().push(Arc::clone(cell));
+        }
+    }
+
+    fn take_due(&mut self, now: Moment) -> Vec<Arc<Cell>> {
+        let later = match now {
+            Moment::MAX => BTreeMap::new(),
+            now => self.due.split_off(&now.plus(Span::from_ms(1))),
+        };
+        let mut due: Vec<_> = std::mem::replace(&mut self.due, later).into_values().flatten().collect();
+        // ORDER: taken off the schedule before it is read, so that an activity from now on is a new one.
+        due.retain(|cell| {
+            cell.unschedule();
+            cell.slot.load(Ordering::Relaxed) != NOWHERE
+        });
+        // Neighbours share pages.
+        due.sort_unstable_by_key(|cell| cell.slot.load(Ordering::Relaxed));
+        due
+    }
+
+    fn commit(
+        &mut self,
+        changes: &[(Arc<Cell>, Changed)],
+        active: &[Arc<Cell>],
+        now: Moment,
+    ) -> rusqlite::Result<()> {
+        let (table, sealer) = (&self.table, &self.sealer);
+        self.database.change(now, |database| {
+            for (cell, changed) in changes {
+                write_changes(database, table, sealer, cell, *changed)?;
+            }
+            active.iter().try_for_each(|cell| write_activity(database, cell))
+        })
+    }
+
+    /// What was forgotten gives its slot up.
+    fn release(&mut self, changes: &[(Arc<Cell>, Changed)]) {
+        for (cell, _) in changes.iter().filter(|(_, changed)| changed.has(Changed::GONE)) {
+            let slot = cell.slot.swap(NOWHERE, Ordering::Relaxed);
+            if slot != 0 && slot != NOWHERE {
+                self.slots.free.push(slot);
+            }
+        }
+    }
+
+    fn put_back(
+        &mut self,
+        journal: &Journal,
+        changes: Vec<(Arc<Cell>, Changed)>,
+        active: Vec<Arc<Cell>>,
+        now: Moment,
+    ) {
+        for (cell, changed) in changes {
+            journal.mark(&cell, changed.without(Changed::ACTIVITY));
+        }
+        for cell in active {
+            if cell.schedule() {
+                self.due.entry(now.plus(OFTENEST)).or_default().push(cell);
+            }
+        }
+    }
+
+    /// While nothing is to be written, room is given back.
+    fn clean(&mut self) {
+        self.rests += 1;
+        if self.rests >= RESTS_UNTIL_CLEANING {
+            match self.database.give_back() {
+                Ok(true) => {}
+                // What is wrong shows at the next write.
+                Ok(false) | Err(_) => self.rests = 0,
+            }
+        }
+    }
+}
+
+fn write_changes(
+    database: &Database,
+    table: &Table,
+    sealer: &Sealer,
+    cell: &Cell,
+    changed: Changed,
+) -> rusqlite::Result<()> {
+    let slot = cell.slot.load(Ordering::Relaxed);
+    if slot == 0 || slot == NOWHERE {
+        return Ok(());
+    }
+    if changed.has(Changed::GONE) {
+        return [SESSIONS, JARS, ACTIVITY].iter().try_for_each(|rows| database.remove(rows, slot));
+    }
+    if changed.has(Changed::RECORD) {
+        let row = {
+            let session = cell.session.lock();
+            record_row(slot, &session, &table.bound.load().name(session.app))
+        };
+        if let Some(row) = row {
+            database.put(&SESSIONS, slot, &row)?;
+        }
+    }
+    if changed.has(Changed::JAR) {
+        let jar = cell.session.lock().jar.clone();
+        match jar.and_then(|jar| sealer.seal(cell.id, &jar)) {
+            Some(sealed) => database.put(&JARS, slot, &sealed)?,
+            None => database.remove(&JARS, slot)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_activity(database: &Database, cell: &Cell) -> rusqlite::Result<()> {
+    let (at, requests) = {
+        let session = cell.session.lock();
+        (session.times.last_active_at, session.requests)
+    };
+    let slot = cell.slot.load(Ordering::Relaxed);
+    activity_row(slot, at, requests).map_or(Ok(()), |row| database.put(&ACTIVITY, slot, &row))
+}

@@ -1,0 +1,127 @@
+//! The table as it was when another process left it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::cell::Cell;
+use super::table::{Table, UserKey};
+use crate::session::jar::Jar;
+use crate::session::record::{AppId, Image};
+use crate::session::{Moment, SessionId, TokenKey};
+
+/// A session as a store gives it back.
+pub(super) struct Stored {
+    pub(super) image: Image,
+    pub(super) jar: Option<Jar>,
+    /// Where the store keeps it.
+    pub(super) slot: u32,
+}
+
+impl Table {
+    /// Takes in what a store gives back, before anything is served. Each session is judged as of `now` by what it was held
+    /// to before: one whose time has come ends for that, and only the others take on the present book (R1).
+    pub(super) fn restore(&self, stored: Vec<Stored>, now: Moment) {
+        // Numbers wrap around, so there is always an older one.
+        let epoch = self.bound.load().epoch.wrapping_sub(1);
+        let cells: Vec<Arc<Cell>> = stored.into_iter().map(|stored| self.rebuild(stored, epoch)).collect();
+        for cell in &cells {
+            self.link_restored(cell);
+        }
+        self.class_restored(&cells);
+        let end_of = |cell: &Arc<Cell>| cell.session.lock().ended().map(|end| (end.at, cell.id));
+        self.remembered.lock().restore(cells.iter().filter_map(end_of).collect());
+        for cell in cells.iter().filter(|cell| end_of(cell).is_none()) {
+            self.with(cell, now, |_| ());
+            self.file(cell, now);
+        }
+        for user in self.users_indexed(|_| true) {
+            self.reckon(&user, now);
+        }
+    }
+
+    /// The number of the app, which may be none of the configuration any more: its sessions go on until they are over.
+    fn app_number(&self, name: &str) -> AppId {
+        self.app_id(name).unwrap_or_else(|| self.add_app(name))
+    }
+
+    fn rebuild(&self, stored: Stored, epoch: u32) -> Arc<Cell> {
+        let app = self.app_number(&stored.image.app);
+        let mut session = stored.image.restore(app, epoch, &mut |shape| self.intern(shape));
+        session.jar = stored.jar.map(Arc::new);
+        let cell = Cell::new(session);
+        cell.slot.store(stored.slot, Ordering::Relaxed);
+        cell
+    }
+
+    /// Makes a session findable by everything that it can be found by.
+    fn link_restored(&self, cell: &Arc<Cell>) {
+        let (keys, user) = {
+            let session = cell.session.lock();
+            let user = session.identity.as_deref().map(|identity| UserKey::of(session.app, identity));
+            (session.keys().collect::<Vec<TokenKey>>(), user.filter(|_| !session.is_over()))
+        };
+        self.by_id.insert(cell.id, Arc::clone(cell));
+        self.session_count.fetch_add(1, Ordering::Relaxed);
+        keys.into_iter().for_each(|key| self.own_restored(cell, key));
+        if let Some(user) = user {
+            self.join_index(&user, cell);
+        }
+    }
+
+    /// Anonymous sessions enter their class in the order of their activity, within a bound that may be another one now.
+    fn class_restored(&self, cells: &[Arc<Cell>]) {
+        let mut anonymous: Vec<_> = cells.iter().filter_map(as_anonymous).collect();
+        anonymous.sort_unstable_by_key(|(at, ..)| *at);
+        let bound = self.bound.load().book.anonymous_sessions;
+        for (_, id, ip, returned) in anonymous {
+            let gone = {
+                let mut class = self.anonymous.lock();
+                let gone = class.add(id, ip, bound);
+                if returned {
+                    class.active(id);
+                }
+                gone
+            };
+            gone.into_iter().filter_map(|id| self.cell_by_id(id)).for_each(|cell| self.forget(&cell));
+        }
+    }
+
+    /// Of several sessions that hold a key the one owns it that would own it had the process gone on (see `link`): it died
+    /// with the one that ended last, unless a session began with it since.
+    #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends here")]
+    fn own_restored(&self, cell: &Arc<Cell>, key: TokenKey) {
+        let mut owner = self.by_token.entry(key).or_insert_with(|| Arc::clone(cell));
+        if !Arc::ptr_eq(&owner, cell) && claim_of(cell) > claim_of(&owner) {
+            *owner = Arc::clone(cell);
+        }
+    }
+}
+
+fn as_anonymous(cell: &Arc<Cell>) -> Option<(Moment, SessionId, IpAddr, bool)> {
+    let session = cell.session.lock();
+    let is_anonymous = session.identity.is_none() && !session.is_over();
+    is_anonymous.then_some((session.times.last_active_at, session.id, session.visitor.ip, session.returned))
+}
+
+/// The later one counts: an end from its moment on, a life from its beginning on. An end and a beginning of one moment are
+/// those of a session and its successor.
+fn claim_of(cell: &Arc<Cell>) -> (Moment, bool) {
+    let session = cell.session.lock();
+    match session.ended() {
+        Some(end) => (end.at, false),
+        None => (session.times.created_at, true),
+    }
+}
+
+impl Table {
+    /// Every session as stores hold it; as it stands, whether or not its time has come.
+    #[must_use]
+    pub fn images(&self) -> Vec<Image> {
+        let image = |cell: Arc<Cell>| {
+            let session = cell.session.lock();
+            session.image(&self.bound.load().name(session.app))
+        };
+        self.cells().into_iter().filter_map(image).collect()
+    }
+}
