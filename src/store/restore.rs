@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
 use super::cell::Cell;
 use super::table::{Table, UserKey};
 use crate::session::jar::Jar;
@@ -21,23 +23,69 @@ pub(super) struct Stored {
 impl Table {
     /// Takes in what a store gives back, before anything is served. Each session is judged as of `now` by what it was held
     /// to before: one whose time has come ends for that, and only the others take on the present book (R1).
-    pub(super) fn restore(&self, stored: Vec<Stored>, now: Moment) {
-        // Numbers wrap around, so there is always an older one.
-        let epoch = self.bound.load().epoch.wrapping_sub(1);
-        let cells: Vec<Arc<Cell>> = stored.into_iter().map(|stored| self.rebuild(stored, epoch)).collect();
-        for cell in &cells {
-            self.link_restored(cell);
-        }
-        self.class_restored(&cells);
-        let end_of = |cell: &Arc<Cell>| cell.session.lock().ended().map(|end| (end.at, cell.id));
-        self.remembered.lock().restore(cells.iter().filter_map(end_of).collect());
+    ///
+    /// `next` gives the stored rows portion by portion, and `read` makes sessions of a portion, on all cores at once.
+    pub(super) fn restore<P: Send, E: Send>(
+        &self,
+        mut next: impl FnMut() -> Result<Option<P>, E>,
+        read: impl Fn(P) -> Result<Vec<Stored>, E> + Sync,
+        now: Moment,
+    ) -> Result<(), E> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let (portions, waiting) = std::sync::mpsc::sync_channel::<P>(cores);
+        let waiting = Mutex::new(waiting);
+        let take = || waiting.lock().recv().ok();
+        let shares: Vec<Vec<Arc<Cell>>> = std::thread::scope(|scope| {
+            let link = || -> Result<Vec<Arc<Cell>>, E> {
+                let mut share = Vec::new();
+                while let Some(portion) = take() {
+                    share.extend(read(portion)?.into_iter().map(|stored| self.take_in(stored)));
+                }
+                Ok(share)
+            };
+            let linking: Vec<_> = (0..cores).map(|_| scope.spawn(link)).collect();
+            let fed = (|| {
+                while let Some(portion) = next()? {
+                    if portions.send(portion).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            })();
+            drop(portions);
+            let shares = linking.into_iter().map(joined).collect::<Result<_, E>>();
+            fed.and(shares)
+        })?;
+        self.class_restored(shares.iter().flatten());
+        std::thread::scope(|scope| {
+            for share in &shares {
+                scope.spawn(|| self.judge_restored(share, now));
+            }
+        });
+        self.remembered.lock().restore(shares.iter().flatten().filter_map(end_of).collect());
+        let users = self.users_indexed(|_| true);
+        std::thread::scope(|scope| {
+            for share in users.chunks(users.len().div_ceil(cores).max(1)) {
+                scope.spawn(|| share.iter().for_each(|user| self.reckon(user, now)));
+            }
+        });
+        Ok(())
+    }
+
+    /// Whoever ended before is left alone; others are judged, and filed under what is left of their time.
+    fn judge_restored(&self, cells: &[Arc<Cell>], now: Moment) {
         for cell in cells.iter().filter(|cell| end_of(cell).is_none()) {
             self.with(cell, now, |_| ());
             self.file(cell, now);
         }
-        for user in self.users_indexed(|_| true) {
-            self.reckon(&user, now);
-        }
+    }
+
+    fn take_in(&self, stored: Stored) -> Arc<Cell> {
+        // Numbers wrap around, so there is always an older one.
+        let epoch = self.bound.load().epoch.wrapping_sub(1);
+        let cell = self.rebuild(stored, epoch);
+        self.link_restored(&cell);
+        cell
     }
 
     /// The number of the app, which may be none of the configuration any more: its sessions go on until they are over.
@@ -70,8 +118,8 @@ impl Table {
     }
 
     /// Anonymous sessions enter their class in the order of their activity, within a bound that may be another one now.
-    fn class_restored(&self, cells: &[Arc<Cell>]) {
-        let mut anonymous: Vec<_> = cells.iter().filter_map(as_anonymous).collect();
+    fn class_restored<'a>(&self, cells: impl Iterator<Item = &'a Arc<Cell>>) {
+        let mut anonymous: Vec<_> = cells.filter_map(as_anonymous).collect();
         anonymous.sort_unstable_by_key(|(at, ..)| *at);
         let bound = self.bound.load().book.anonymous_sessions;
         for (_, id, ip, returned) in anonymous {
@@ -96,6 +144,15 @@ impl Table {
             *owner = Arc::clone(cell);
         }
     }
+}
+
+/// A panic of a thread goes on in the one that waits for it.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn end_of(cell: &Arc<Cell>) -> Option<(Moment, SessionId)> {
+    cell.session.lock().ended().map(|end| (end.at, cell.id))
 }
 
 fn as_anonymous(cell: &Arc<Cell>) -> Option<(Moment, SessionId, IpAddr, bool)> {

@@ -89,8 +89,9 @@ impl Remembered {
 
     /// Takes in what ended before this process began.
     pub(super) fn restore(&mut self, mut ended: Vec<(Moment, SessionId)>) {
+        // Some ended just now, while they were taken in; they are among them.
         ended.sort_unstable();
-        self.queue.extend(ended);
+        self.queue = ended.into();
     }
 
     pub(super) fn len(&self) -> usize {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use super::load::Row;
 use super::{StoreFault, file_in, secret};
 use crate::session::Moment;
 
@@ -22,6 +23,16 @@ const TABLES: &str = "
     CREATE TABLE jar (slot INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
     CREATE TABLE activity (slot INTEGER PRIMARY KEY, record BLOB NOT NULL);
 ";
+
+/// What the tables keep of each session.
+const EVERYTHING: &str = "
+    SELECT session.slot, session.record, activity.record, jar.sealed FROM session
+    LEFT JOIN activity ON activity.slot = session.slot LEFT JOIN jar ON jar.slot = session.slot
+    ORDER BY session.slot
+";
+
+/// How many rows are read before they are handed on.
+const PORTION: usize = 1000;
 
 /// What the write-ahead log may keep of the disk between checkpoints, in bytes.
 const MAX_LOG_BYTES: i64 = 64 << 20;
@@ -138,21 +149,22 @@ impl Database {
         write.map_err(|source| StoreFault::of(&self.path, source))
     }
 
-    /// Every row of a table, in the order of their slots.
-    pub(super) fn rows(
+    /// Every stored session in the order of the slots, in portions.
+    pub(super) fn sessions<R>(
         &self,
-        table: &Rows,
-        mut each: impl FnMut(u32, &[u8]) -> Result<(), StoreFault>,
-    ) -> Result<(), StoreFault> {
+        read: impl FnOnce(&mut dyn FnMut() -> Result<Option<Vec<Row>>, StoreFault>) -> Result<R, StoreFault>,
+    ) -> Result<R, StoreFault> {
         let fault = |source| StoreFault::of(&self.path, source);
-        let mut statement = self.connection.prepare(table.select).map_err(fault)?;
+        let mut statement = self.connection.prepare(EVERYTHING).map_err(fault)?;
         let mut rows = statement.query([]).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
-            let slot = row.get(0).map_err(fault)?;
-            let bytes = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(fault)?;
-            each(slot, bytes)?;
-        }
-        Ok(())
+        read(&mut || {
+            let mut portion = Vec::with_capacity(PORTION);
+            while portion.len() < PORTION {
+                let Some(row) = rows.next().map_err(fault)? else { break };
+                portion.push(row_of(row).map_err(fault)?);
+            }
+            Ok((!portion.is_empty()).then_some(portion))
+        })
     }
 
     /// Changes rows in one transaction, which is safe when this returns.
@@ -195,17 +207,13 @@ impl Database {
 
 /// One of the tables that are keyed by slots.
 pub(super) struct Rows {
-    pub(super) name: &'static str,
-    select: &'static str,
     put: &'static str,
     remove: &'static str,
 }
 
 macro_rules! rows {
-    ($name:literal, $column:literal) => {
+    ($name:literal) => {
         Rows {
-            name: $name,
-            select: concat!("SELECT slot, ", $column, " FROM ", $name, " ORDER BY slot"),
             put: concat!("INSERT OR REPLACE INTO ", $name, " VALUES (?1, ?2)"),
             remove: concat!("DELETE FROM ", $name, " WHERE slot = ?1"),
         }
@@ -213,11 +221,15 @@ macro_rules! rows {
 }
 
 /// Records of sessions.
-pub(super) const SESSIONS: Rows = rows!("session", "record");
+pub(super) const SESSIONS: Rows = rows!("session");
 /// Jars, encrypted.
-pub(super) const JARS: Rows = rows!("jar", "sealed");
+pub(super) const JARS: Rows = rows!("jar");
 /// The activity of sessions, where it came after their record was written.
-pub(super) const ACTIVITY: Rows = rows!("activity", "record");
+pub(super) const ACTIVITY: Rows = rows!("activity");
+
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { slot: row.get(0)?, record: row.get(1)?, activity: row.get(2)?, jar: row.get(3)? })
+}
 
 /// SQLite's own locks are for each transaction; this one says that a gateway lives here.
 fn lock(path: &Path) -> Result<File, StoreFault> {

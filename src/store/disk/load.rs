@@ -1,12 +1,11 @@
 //! Reading the whole store at the start. What cannot be read is reported and refuses the start: a session that was
 //! overlooked could be one that ended.
 
-use std::collections::HashMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreFault;
-use super::database::{ACTIVITY, Database, JARS, Rows, SESSIONS};
 use crate::session::Moment;
 use crate::session::record::{Image, Session};
 use crate::store::envelope::{self, Unreadable};
@@ -32,41 +31,29 @@ pub(super) fn activity_row(slot: u32, at: Moment, requests: u64) -> Option<Vec<u
     Some(envelope::seal(&slot.to_le_bytes(), &content))
 }
 
-/// Every session of the store.
-pub(super) fn all(database: &Database, sealer: &Sealer) -> Result<Vec<Stored>, StoreFault> {
-    let mut stored: Vec<Stored> = Vec::new();
-    database.rows(&SESSIONS, |slot, bytes| {
-        let image: Image = read(database, &SESSIONS, slot, bytes)?;
-        stored.push(Stored { image, jar: None, slot });
-        Ok(())
-    })?;
-    let places: HashMap<u32, usize> =
-        stored.iter().enumerate().map(|(index, stored)| (stored.slot, index)).collect();
-    database.rows(&ACTIVITY, |slot, bytes| {
-        let active: Active = read(database, &ACTIVITY, slot, bytes)?;
-        if let Some(stored) = places.get(&slot).and_then(|index| stored.get_mut(*index)) {
-            stored.image.active(active.at, active.requests);
-        }
-        Ok(())
-    })?;
-    database.rows(&JARS, |slot, bytes| {
-        let Some(stored) = places.get(&slot).and_then(|index| stored.get_mut(*index)) else { return Ok(()) };
-        let jar = sealer.open(stored.image.id, bytes);
-        stored.jar =
-            Some(jar.map_err(|_| StoreFault::row(&database.path, JARS.name, slot, Unreadable::Damaged))?);
-        Ok(())
-    })?;
-    Ok(stored)
+/// A stored session as it lies there.
+pub(super) struct Row {
+    pub(super) slot: u32,
+    pub(super) record: Vec<u8>,
+    pub(super) activity: Option<Vec<u8>>,
+    pub(super) jar: Option<Vec<u8>>,
 }
 
-fn read<T: for<'de> Deserialize<'de>>(
-    database: &Database,
-    table: &Rows,
-    slot: u32,
-    bytes: &[u8],
-) -> Result<T, StoreFault> {
-    let fault = |why| StoreFault::row(&database.path, table.name, slot, why);
-    let content = envelope::open(&slot.to_le_bytes(), bytes).map_err(fault)?;
+/// The session of a row; `path` is that of the database, for the fault.
+pub(super) fn read(path: &Path, sealer: &Sealer, row: &Row) -> Result<Stored, StoreFault> {
+    let fault = |table| move |why| StoreFault::row(path, table, row.slot, why);
+    let mut image: Image = open(row.slot, &row.record).map_err(fault("session"))?;
+    if let Some(bytes) = &row.activity {
+        let active: Active = open(row.slot, bytes).map_err(fault("activity"))?;
+        image.active(active.at, active.requests);
+    }
+    let jar = row.jar.as_ref().map(|sealed| sealer.open(image.id, sealed)).transpose();
+    let jar = jar.map_err(|_| fault("jar")(Unreadable::Damaged))?;
+    Ok(Stored { image, jar, slot: row.slot })
+}
+
+fn open<T: for<'de> Deserialize<'de>>(slot: u32, bytes: &[u8]) -> Result<T, Unreadable> {
+    let content = envelope::open(&slot.to_le_bytes(), bytes)?;
     // What a newer program added stands at the end, and is left alone.
-    postcard::take_from_bytes(content).map(|(value, _)| value).map_err(|_| fault(Unreadable::Damaged))
+    postcard::take_from_bytes(content).map(|(value, _)| value).map_err(|_| Unreadable::Damaged)
 }

@@ -22,7 +22,8 @@ use super::table::Table;
 use super::{Observer, Trouble};
 use crate::clock::Clock;
 use database::Database;
-use write::Writer;
+use load::Row;
+use write::{Slots, Writer};
 
 /// The store of one gateway. Dropped, it writes what is left and lets the directory go.
 pub struct Disk {
@@ -68,10 +69,18 @@ impl Disk {
         let clock = opening.clock.not_before(database.latest()?);
         let journal = Journal::new();
         let sealer = Sealer::new(&secret);
-        let stored = load::all(&database, &sealer)?;
-        let slots = write::Slots::after(stored.iter().map(|stored| stored.slot));
         let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal))));
-        table.restore(stored, clock.now());
+        let mut slots = Slots::default();
+        database.sessions(|next| {
+            let next = || {
+                let portion = next()?;
+                portion.iter().flatten().for_each(|row| slots.is_used(row.slot));
+                Ok(portion)
+            };
+            let read =
+                |rows: Vec<Row>| rows.iter().map(|row| load::read(&database.path, &sealer, row)).collect();
+            table.restore(next, read, clock.now())
+        })?;
         database.begin_writing()?;
         let writer =
             Writer::new(database, &table, sealer, slots, clock.clone(), Arc::clone(&opening.trouble));

@@ -33,15 +33,17 @@ pub(super) struct Slots {
     next: u32,
 }
 
+impl Default for Slots {
+    fn default() -> Self {
+        Self { free: Vec::new(), next: 1 }
+    }
+}
+
 impl Slots {
-    /// The slots besides `used`.
-    pub(super) fn after(used: impl Iterator<Item = u32>) -> Self {
-        let mut slots = Self { free: Vec::new(), next: 1 };
-        for slot in used {
-            slots.free.extend(slots.next..slot);
-            slots.next = slots.next.max(slot.saturating_add(1));
-        }
-        slots
+    /// A session has this slot already; told in ascending order.
+    pub(super) fn is_used(&mut self, slot: u32) {
+        self.free.extend(self.next..slot);
+        self.next = self.next.max(slot.saturating_add(1));
     }
 
     fn take(&mut self) -> u32 {
