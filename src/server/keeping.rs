@@ -37,7 +37,7 @@ impl Keeping {
         };
         let machine = clock.clone();
         let opening = Opening { path, secret, clock, trouble: Arc::clone(&trouble) };
-        let Opened { table, disk, secret, clock } = Disk::open(&opening, book(config), observer)?;
+        let Opened { table, disk, secret, clock, .. } = Disk::open(&opening, book(config), observer)?;
         let behind = clock.now().since(machine.now());
         if behind > crate::session::Span::from_secs(1) {
             tracing::warn!(%behind, "the machine's clock is behind what the store has seen; sessions go by the store's time");

@@ -1,9 +1,11 @@
 //! What has to be written where it outlives the process, and who waits for that.
 //!
 //! Not changes are queued but sessions: whoever writes takes each as it stands by then, so that many changes of one session
-//! cost one write, nothing is written twice, and the queue is never longer than the table. What is taken together is one
-//! *batch*; whoever must not answer before a change is safe waits for the batch that holds it.
+//! cost one write, nothing is written twice, and the queue is never longer than the table. Beside them stand *facts*, which
+//! are few and replaced whole, and *entries* of the audit. What is taken together is one *batch*; whoever must not answer
+//! before a change is safe waits for the batch that holds it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,6 +55,7 @@ pub(super) struct Journal {
 #[derive(Default)]
 struct Queue {
     cells: Vec<Arc<Cell>>,
+    facts: Facts,
     /// The number of the batch that is being gathered.
     batch: u64,
     /// Somebody waits for it.
@@ -78,10 +81,14 @@ pub(super) struct Ticket(u64);
 #[error("the store did not confirm the change in time")]
 pub struct NotSafe;
 
+/// Values by their names.
+pub(super) type Facts = BTreeMap<&'static str, Vec<u8>>;
+
 /// One batch, as its writer takes it.
 pub(super) struct Batch {
     pub(super) number: u64,
     pub(super) cells: Vec<Arc<Cell>>,
+    pub(super) facts: Facts,
     /// Nothing comes after it.
     pub(super) last: bool,
 }
@@ -103,6 +110,19 @@ impl Journal {
         let before = cell.changed.fetch_or(what.0 | Changed::QUEUED, Ordering::AcqRel);
         if before & Changed::QUEUED == 0 {
             self.queue.lock().cells.push(Arc::clone(cell));
+        }
+    }
+
+    /// Notes a fact in the place of what it was before.
+    pub(super) fn note_fact(&self, name: &'static str, value: Vec<u8>) {
+        self.queue.lock().facts.insert(name, value);
+    }
+
+    /// What could not be written is to be tried again, unless something newer is there by now.
+    pub(super) fn put_facts_back(&self, facts: Facts) {
+        let mut queue = self.queue.lock();
+        for (name, value) in facts {
+            queue.facts.entry(name).or_insert(value);
         }
     }
 
@@ -134,8 +154,12 @@ impl Journal {
         if !queue.urgent && !queue.closing {
             self.filled.wait_for(&mut queue, rest);
         }
-        let batch =
-            Batch { number: queue.batch, cells: std::mem::take(&mut queue.cells), last: queue.closing };
+        let batch = Batch {
+            number: queue.batch,
+            cells: std::mem::take(&mut queue.cells),
+            facts: std::mem::take(&mut queue.facts),
+            last: queue.closing,
+        };
         queue.batch += 1;
         queue.urgent = false;
         batch

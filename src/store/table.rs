@@ -383,6 +383,14 @@ impl Table {
         self.tell_with(cell, kind, jar, now);
     }
 
+    /// Keeps a value under a name, for the next process to find ([`super::Opened::facts`]); in memory alone it is forgotten.
+    /// Written behind; [`Table::safe`] waits for it.
+    pub fn keep_fact(&self, name: &'static str, value: Vec<u8>) {
+        if let Some(journal) = &self.journal {
+            journal.note_fact(name, value);
+        }
+    }
+
     /// Waits until everything that has happened until now would survive the process and the machine. At once where nothing
     /// outlives the process.
     ///

@@ -1,5 +1,6 @@
 //! The database file: who may use it, what is in it, and the transactions that change it.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -126,7 +127,17 @@ impl Database {
         statement.query_row([name], |row| row.get(0)).optional()
     }
 
-    fn set_fact(&self, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    /// All facts by their names.
+    pub(super) fn facts(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreFault> {
+        let read = || -> rusqlite::Result<_> {
+            let mut statement = self.connection.prepare("SELECT name, value FROM fact")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        read().map_err(|source| StoreFault::of(&self.path, source))
+    }
+
+    /// Writes a fact; within [`Database::change`].
+    pub(super) fn set_fact(&self, name: &str, value: &[u8]) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?;
         statement.execute(params![name, value]).map(drop)
     }

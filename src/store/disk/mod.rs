@@ -9,6 +9,7 @@ mod load;
 mod secret;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -41,6 +42,8 @@ pub struct Opened {
     pub secret: [u8; 32],
     /// What the machine's clock must not be behind: the latest moment that the store has seen.
     pub clock: Clock,
+    /// What was kept by [`Table::keep_fact`].
+    pub facts: BTreeMap<String, Vec<u8>>,
 }
 
 /// Where and how to open the store.
@@ -81,6 +84,7 @@ impl Disk {
                 |rows: Vec<Row>| rows.iter().map(|row| load::read(&database.path, &sealer, row)).collect();
             table.restore(next, read, clock.now())
         })?;
+        let facts = database.facts()?;
         database.begin_writing()?;
         let writer =
             Writer::new(database, &table, sealer, slots, clock.clone(), Arc::clone(&opening.trouble));
@@ -89,7 +93,7 @@ impl Disk {
             move || writer.run(&journal)
         });
         let writer = spawned.map_err(|source| StoreFault::Thread { source })?;
-        Ok(Opened { table, disk: Self { journal, writer: Some(writer) }, secret, clock })
+        Ok(Opened { table, disk: Self { journal, writer: Some(writer) }, secret, clock, facts })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
 use crate::store::cell::{Cell, NOWHERE};
-use crate::store::journal::{Batch, Changed, Journal};
+use crate::store::journal::{Batch, Changed, Facts, Journal};
 use crate::store::seal::Sealer;
 use crate::store::table::Table;
 
@@ -99,15 +99,18 @@ impl Writer {
             self.prepare(cell, *changed, now);
         }
         let active = self.take_due(if batch.last { Moment::MAX } else { now });
-        if changes.is_empty() && active.is_empty() {
+        if changes.is_empty() && active.is_empty() && batch.facts.is_empty() {
             journal.done(batch.number, true);
             return self.clean();
         }
-        let outcome = self.commit(&changes, &active, now);
+        let outcome = self.commit(&changes, &active, &batch.facts, now);
         self.trouble.told(outcome.as_ref().err().map(ToString::to_string), now);
         match &outcome {
             Ok(()) => self.release(&changes),
-            Err(_) => self.put_back(journal, changes, active, now),
+            Err(_) => {
+                journal.put_facts_back(batch.facts);
+                self.put_back(journal, changes, active, now);
+            }
         }
         journal.done(batch.number, outcome.is_ok());
         if outcome.is_err() && !batch.last {
@@ -149,6 +152,7 @@ impl Writer {
         &mut self,
         changes: &[(Arc<Cell>, Changed)],
         active: &[Arc<Cell>],
+        facts: &Facts,
         now: Moment,
     ) -> rusqlite::Result<()> {
         let (table, sealer) = (&self.table, &self.sealer);
@@ -156,6 +160,7 @@ impl Writer {
             for (cell, changed) in changes {
                 write_changes(database, table, sealer, cell, *changed)?;
             }
+            facts.iter().try_for_each(|(name, value)| database.set_fact(name, value))?;
             active.iter().try_for_each(|cell| write_activity(database, cell))
         })
     }
