@@ -68,23 +68,41 @@ function answer($socket): string
     return explode("\r\n\r\n", $output, 2)[1];
 }
 
-$path = sys_get_temp_dir() . '/tenure-php-' . getmypid() . '.sock';
-// The defaults of PHP itself, not those of the machine's php.ini; and no request is the last.
-$command = ['php-cgi', '-n', '-d', 'display_errors=0', '-d', 'log_errors=0', '-b', $path];
-$environment = ['PHP_FCGI_MAX_REQUESTS' => '0', 'PHP_FCGI_CHILDREN' => '0', 'PATH' => getenv('PATH')];
-$server = proc_open($command, [['file', '/dev/null', 'r']], $pipes, null, $environment);
-for ($tries = 0; !($socket = @stream_socket_client("unix://$path")); $tries++) {
-    if ($tries > 500) {
-        fwrite(STDERR, "php-cgi does not answer\n");
-        exit(1);
+/** Starts a php-cgi and connects to it: the process, its socket and the connection. */
+function start(int $number): array
+{
+    $path = sys_get_temp_dir() . '/tenure-php-' . getmypid() . "-$number.sock";
+    // The defaults of PHP itself, not those of the machine's php.ini; and no request is the last.
+    $command = ['php-cgi', '-n', '-d', 'zend_extension=opcache', '-d', 'display_errors=0', '-d', 'log_errors=0', '-b', $path];
+    $environment = ['PHP_FCGI_MAX_REQUESTS' => '0', 'PHP_FCGI_CHILDREN' => '0', 'PATH' => getenv('PATH')];
+    $process = proc_open($command, [['file', '/dev/null', 'r']], $pipes, null, $environment);
+    for ($tries = 0; !($socket = @stream_socket_client("unix://$path")); $tries++) {
+        if ($tries > 500) {
+            fwrite(STDERR, "php-cgi does not answer\n");
+            exit(1);
+        }
+        usleep(10000);
     }
-    usleep(10000);
+    return [$process, $path, $socket];
 }
-stream_set_read_buffer($socket, 0);
-while (($line = fgets(STDIN)) !== false) {
-    fwrite($socket, request(hex2bin(trim($line))));
-    echo answer($socket), "\n";
+
+// Several at once, because a request is mostly waiting for the other process to be scheduled.
+$servers = array_map('start', range(1, 4));
+do {
+    $asked = [];
+    foreach ($servers as [, , $socket]) {
+        if (($line = fgets(STDIN)) !== false) {
+            fwrite($socket, request(hex2bin(trim($line))));
+            $asked[] = $socket;
+        }
+    }
+    foreach ($asked as $socket) {
+        echo answer($socket), "\n";
+    }
+} while ($asked);
+foreach ($servers as [$process, $path, $socket]) {
+    fclose($socket);
+    proc_terminate($process);
+    proc_close($process);
+    unlink($path);
 }
-fclose($socket);
-proc_terminate($server);
-unlink($path);
