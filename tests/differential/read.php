@@ -102,7 +102,8 @@ do {
 } while ($asked);
 foreach ($servers as [$process, $path, $socket]) {
     fclose($socket);
-    proc_terminate($process);
+    // Not politely: a php-cgi waits first for its connection to close, which those started after it hold too.
+    proc_terminate($process, 9);
     proc_close($process);
     unlink($path);
 }
