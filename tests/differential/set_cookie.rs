@@ -1,0 +1,1 @@
+//! `Set-Cookie`: the other direction.
