@@ -33,8 +33,8 @@ public final class Read {
         ServerCookies cookies = new ServerCookies(16);
         try {
             processor.parseCookieHeader(headers, cookies);
-        } catch (IllegalArgumentException refused) {
-            // Tomcat answers such a request with an error: no app reads it.
+        } catch (RuntimeException refused) {
+            // A fault of Tomcat's or of the header's: Tomcat answers such a request with an error: no app reads it.
             return "[]";
         }
         StringBuilder out = new StringBuilder("[");

@@ -92,13 +92,18 @@ fn pair(random: &mut Random) -> Vec<u8> {
     [random.pick(NAMES), equals, random.pick(VALUES)].concat()
 }
 
-fn field(random: &mut Random) -> Vec<u8> {
-    let pairs = 1 + random.below(5);
+fn pairs(random: &mut Random) -> Vec<u8> {
     let mut bytes = pair(random);
-    for _ in 1..pairs {
+    for _ in 0..random.below(5) {
         bytes.extend_from_slice(random.pick(JOINTS));
         bytes.extend(pair(random));
     }
+    bytes
+}
+
+fn field(random: &mut Random) -> Vec<u8> {
+    let written = random.one_in(4);
+    let mut bytes = if written { random.pick(TABLE).to_vec() } else { pairs(random) };
     for _ in 0..random.below(4) {
         let at = random.below(bytes.len() + 1);
         if at < bytes.len() && random.one_in(5) {
@@ -115,7 +120,8 @@ fn field(random: &mut Random) -> Vec<u8> {
 /// One or several fields of pairs with tokens among them, broken in a few places.
 pub fn made_up(random: &mut Random) -> Header {
     let fields = if random.one_in(5) { 2 } else { 1 };
-    (0..fields).map(|_| field(random)).collect()
+    let fields = (0..fields).flat_map(|_| field(random).split(|b| *b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>());
+    fields.collect()
 }
 
 /// A well-formed field that has nothing to do with any configured cookie.
