@@ -345,7 +345,9 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
 fn attribute<'t>(field: &'t str, wanted: &str) -> impl Iterator<Item = &'t str> {
     let split = |part: &'t str| part.split_once('=').unwrap_or((part, ""));
     let attributes = field.split(';').skip(1).map(split);
-    attributes.filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+    attributes
+        .filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+        .map(|(_, value)| value.trim())
 }
 
 /// `Max-Age`: digits, perhaps behind a minus; a browser ignores any other.

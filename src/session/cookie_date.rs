@@ -58,7 +58,9 @@ impl Found {
         }
         let days = days_before(year, month) + day - 1;
         let of_day = ((hour * 60 + minute) * 60 + second) * 1000;
-        Some(Moment::from_unix_ms(days.checked_sub(days_before(1970, 1)).map_or(0, |d| d * MS_PER_DAY + of_day)))
+        Some(Moment::from_unix_ms(
+            days.checked_sub(days_before(1970, 1)).map_or(0, |d| d * MS_PER_DAY + of_day),
+        ))
     }
 }
 
@@ -104,7 +106,9 @@ const fn days_in(year: u64, month: u64) -> u64 {
 /// Days from the beginning of the year 1 to that of the month.
 fn days_before(year: u64, month: u64) -> u64 {
     let past = year - 1;
-    past * 365 + past / 4 - past / 100 + past / 400 + (1..month).map(|month| days_in(year, month)).sum::<u64>()
+    past * 365 + past / 4 - past / 100
+        + past / 400
+        + (1..month).map(|month| days_in(year, month)).sum::<u64>()
 }
 
 #[cfg(test)]

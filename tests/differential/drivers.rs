@@ -44,7 +44,10 @@ pub const NOW_MS: u64 = 1_700_000_000_000;
 fn installed(part: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("test-differential").join(part);
-    assert!(place.exists(), "the parsers of {part} are missing; install them with: bash tests/differential/install.sh");
+    assert!(
+        place.exists(),
+        "the parsers of {part} are missing; install them with: bash tests/differential/install.sh"
+    );
     place
 }
 

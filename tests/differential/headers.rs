@@ -70,21 +70,119 @@ pub fn table() -> Vec<Header> {
 }
 
 const NAMES: &[&[u8]] = &[
-    b"sess_id", b"sess_id", b"sess_id", b"app.sess", b"app_sess", b"JSESSIONID", b"jsessionid", b"SESS_ID",
-    b"sess.id", b"sess id", b"sess[id", b"sess_id[x]", b"%73ess_id", b"sess%5fid", b"$Version", b"$Path", b"a", b"b", b"", b"Path",
-    b"expires", b"sess_idx", b"xsess_id", b"\xc5\xbfess_id", b"s\xd0\xb5ss_id", b"__Host-sess_id", b"\"sess_id\"",
+    b"sess_id",
+    b"sess_id",
+    b"sess_id",
+    b"app.sess",
+    b"app_sess",
+    b"JSESSIONID",
+    b"jsessionid",
+    b"SESS_ID",
+    b"sess.id",
+    b"sess id",
+    b"sess[id",
+    b"sess_id[x]",
+    b"%73ess_id",
+    b"sess%5fid",
+    b"$Version",
+    b"$Path",
+    b"a",
+    b"b",
+    b"",
+    b"Path",
+    b"expires",
+    b"sess_idx",
+    b"xsess_id",
+    b"\xc5\xbfess_id",
+    b"s\xd0\xb5ss_id",
+    b"__Host-sess_id",
+    b"\"sess_id\"",
 ];
 const VALUES: &[&[u8]] = &[
-    DEAD, DEAD, DEAD, LIVE, LIVE, b"\"DEADc0ffee\"", b"\"LIVE5ea5e1\"", b"LIVE5ea5e1.node1", b"DEADc0ffee.node1", b"1", b"",
-    b"\"", b"\"x", b"x\"", b"\"x y\"", b"\\\"", b"Thu, 01 Jan 1970 00:00:00 GMT", b"s:DEADc0ffee.sig", b"%44EADc0ffee",
+    DEAD,
+    DEAD,
+    DEAD,
+    LIVE,
+    LIVE,
+    b"\"DEADc0ffee\"",
+    b"\"LIVE5ea5e1\"",
+    b"LIVE5ea5e1.node1",
+    b"DEADc0ffee.node1",
+    b"1",
+    b"",
+    b"\"",
+    b"\"x",
+    b"x\"",
+    b"\"x y\"",
+    b"\\\"",
+    b"Thu, 01 Jan 1970 00:00:00 GMT",
+    b"s:DEADc0ffee.sig",
+    b"%44EADc0ffee",
 ];
-const JOINTS: &[&[u8]] = &[b"; ", b"; ", b"; ", b";", b", ", b",", b" ", b";  ", b";\t", b" ;", b"&", b";;", b"\xa0;"];
+const JOINTS: &[&[u8]] =
+    &[b"; ", b"; ", b"; ", b";", b", ", b",", b" ", b";  ", b";\t", b" ;", b"&", b";;", b"\xa0;"];
 const PIECES: &[&[u8]] = &[
-    b"\"", b"\"", b"\\", b"\\\"", b"$Version=1", b",", b";", b"=", b" ", b"\t", b"%00", b"%20", b"%3b", b"%3D", b"%22", b"%",
-    b"\x00", b"\x01", b"\x0b", b"\x0c", b"\x1c", b"\x1f", b"\x7f", b"\x80", b"\x85", b"\xa0", b"\xff", b"\xc2\xa0", b"\xc2\x85",
-    b"\xe2\x80\x83", b"\xe2\x80\xa8", b"\xe3\x80\x80", b"\xef\xbb\xbf", b"\xef\xbc\x9b", b"[", b"]", b"[]", b".", b"_", b"+", b"&",
-    b"(", b")", b"<", b">", b"@", b":", b"/", b"?", b"{", b"}", b"'", b"\\054", b"\\073", b"sess_id=DEADc0ffee",
-    b"; sess_id=DEADc0ffee", b"sess_id", b"JSESSIONID=DEADc0ffee", b"app.sess=DEADc0ffee", b"=DEADc0ffee", b"DEADc0ffee",
+    b"\"",
+    b"\"",
+    b"\\",
+    b"\\\"",
+    b"$Version=1",
+    b",",
+    b";",
+    b"=",
+    b" ",
+    b"\t",
+    b"%00",
+    b"%20",
+    b"%3b",
+    b"%3D",
+    b"%22",
+    b"%",
+    b"\x00",
+    b"\x01",
+    b"\x0b",
+    b"\x0c",
+    b"\x1c",
+    b"\x1f",
+    b"\x7f",
+    b"\x80",
+    b"\x85",
+    b"\xa0",
+    b"\xff",
+    b"\xc2\xa0",
+    b"\xc2\x85",
+    b"\xe2\x80\x83",
+    b"\xe2\x80\xa8",
+    b"\xe3\x80\x80",
+    b"\xef\xbb\xbf",
+    b"\xef\xbc\x9b",
+    b"[",
+    b"]",
+    b"[]",
+    b".",
+    b"_",
+    b"+",
+    b"&",
+    b"(",
+    b")",
+    b"<",
+    b">",
+    b"@",
+    b":",
+    b"/",
+    b"?",
+    b"{",
+    b"}",
+    b"'",
+    b"\\054",
+    b"\\073",
+    b"sess_id=DEADc0ffee",
+    b"; sess_id=DEADc0ffee",
+    b"sess_id",
+    b"JSESSIONID=DEADc0ffee",
+    b"app.sess=DEADc0ffee",
+    b"=DEADc0ffee",
+    b"DEADc0ffee",
 ];
 
 fn pair(random: &mut Random) -> Vec<u8> {
@@ -120,7 +218,8 @@ fn field(random: &mut Random) -> Vec<u8> {
 /// One or several fields of pairs with tokens among them, broken in a few places.
 pub fn made_up(random: &mut Random) -> Header {
     let fields = if random.one_in(5) { 2 } else { 1 };
-    let fields = (0..fields).flat_map(|_| field(random).split(|b| *b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let fields = (0..fields)
+        .flat_map(|_| field(random).split(|b| *b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>());
     fields.collect()
 }
 
@@ -134,8 +233,22 @@ pub fn harmless(random: &mut Random) -> Vec<u8> {
     let pair = |random: &mut Random| {
         let (long, longer) = (1 + random.below(12), random.below(30));
         let quote = if random.one_in(6) { b"\"".as_slice() } else { b"" };
-        [&letters(random, NAME, long), b"=".as_slice(), quote, &letters(random, VALUE, longer), quote].concat()
+        [&letters(random, NAME, long), b"=".as_slice(), quote, &letters(random, VALUE, longer), quote]
+            .concat()
     };
     let pairs: Vec<Vec<u8>> = (0..=random.below(6)).map(|_| pair(random)).collect();
     pairs.join(b"; ".as_slice())
+}
+
+/// What browsers send: harmless cookies of any app, a dead token of an older path, and the live one somewhere among them.
+pub fn ordinary(random: &mut Random) -> Header {
+    const OTHERS: &[&[u8]] =
+        &[b"theme=dark", b"_ga=GA1.2.3.4", b"csrftoken=aB3-_", b"lang=\"de\"", b"n=%7B%22a%22%3A1%7D", b"e="];
+    let mut pairs: Vec<Vec<u8>> = (0..random.below(6)).map(|_| random.pick(OTHERS).to_vec()).collect();
+    for value in [DEAD, LIVE] {
+        let at = random.below(pairs.len() + 1);
+        let quote = if random.one_in(4) { b"\"".as_slice() } else { b"" };
+        pairs.insert(at, [b"sess_id=".as_slice(), quote, value, quote].concat());
+    }
+    vec![pairs.join(b"; ".as_slice())]
 }

@@ -86,7 +86,9 @@ fn fault(passed: &Passed, parser: &str, pairs: &Pairs) -> Option<String> {
     let wrong = pairs.iter().find(|(name, value)| {
         // CGI.pm reads `a&b` as two values. No Perl app has the route of a servlet container behind its id.
         let routed = parser == "CGI.pm" && name.eq_ignore_ascii_case(b"JSESSIONID");
-        !routed && token_of(parser, name).is_some_and(|token| !passed.kept.contains(&token) || !is_kept_value(value))
+        !routed
+            && token_of(parser, name)
+                .is_some_and(|token| !passed.kept.contains(&token) || !is_kept_value(value))
     });
     wrong.map(|(name, value)| {
         let sent: Vec<_> = passed.sent.iter().map(|field| field.escape_ascii().to_string()).collect();
@@ -167,12 +169,14 @@ fn no_parser_reads_a_dead_token_in_made_up_headers() {
 #[test]
 fn every_parser_reads_dead_tokens_that_nobody_stripped() {
     let mut random = Random(2);
-    let lines: Vec<Vec<u8>> = (0..6000).map(|_| headers::made_up(&mut random).join(b"; ".as_slice())).collect();
+    let lines: Vec<Vec<u8>> =
+        (0..6000).map(|_| headers::made_up(&mut random).join(b"; ".as_slice())).collect();
     let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
     for (_, read) in drivers::run_all(DRIVERS, &lines) {
         let mut dead = BTreeMap::<&str, usize>::new();
         for (parser, pairs) in read.iter().flatten() {
-            let is_dead = |(name, value): &(Vec<u8>, Vec<u8>)| token_of(parser, name).is_some() && value == DEAD;
+            let is_dead =
+                |(name, value): &(Vec<u8>, Vec<u8>)| token_of(parser, name).is_some() && value == DEAD;
             *dead.entry(parser).or_default() += usize::from(pairs.iter().any(is_dead));
         }
         assert!(!dead.is_empty() && dead.values().all(|count| *count >= TELLING), "{dead:?}");
@@ -188,5 +192,24 @@ fn headers_without_tokens_pass_byte_for_byte() {
         let header = headers::harmless(&mut random);
         let parsed = RequestCookies::parse(std::iter::once(header.as_slice()), &rules);
         assert!(!parsed.needs_rewrite(), "{}", header.escape_ascii());
+    }
+}
+
+/// Law 7, the other way round: the session that we count as used is the one that the app finds.
+#[test]
+fn every_parser_finds_the_token_that_was_kept() {
+    let mut random = Random(5);
+    let rules = rules();
+    let headers: Vec<Header> = (0..500).map(|_| headers::ordinary(&mut random)).collect();
+    let passed: Vec<Passed> =
+        headers.iter().map(|h| pass(h, &rules, true).expect("a live token is kept")).collect();
+    let lines: Vec<&[u8]> = passed.iter().map(|p| p.forwarded.as_slice()).collect();
+    for (_, read) in drivers::run_all(DRIVERS, &lines) {
+        for (passed, parsers) in passed.iter().zip(&read) {
+            for (parser, pairs) in parsers {
+                let finds = |(name, value): &(Vec<u8>, Vec<u8>)| name == b"sess_id" && is_kept_value(value);
+                assert!(pairs.iter().any(finds), "{parser}: `{}`", passed.forwarded.escape_ascii());
+            }
+        }
     }
 }
