@@ -61,7 +61,7 @@ fn pass(sent: &Header, rules: &[CookieRule], live: bool) -> Option<Passed> {
         cookies.forwarded(|index, _| keep[index])?
     } else {
         // Servers join several fields into one, as RFC 9113 wants it or as a list.
-        sent.join(if sent.len() % 2 == 0 { b"; ".as_slice() } else { b", " })
+        sent.join(if sent[0].len().is_multiple_of(2) { b"; ".as_slice() } else { b", " })
     };
     Some(Passed { sent: sent.clone(), forwarded, kept })
 }
