@@ -190,9 +190,21 @@ fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
     } else if names_token(pair, rules) {
         return true;
     }
-    let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
+    let unbalanced = is_unbalanced(value) || name.contains(&b'"');
     // Parsers of quoted strings take `;` within quotes for text.
     unbalanced || hides_token(pair, rules)
+}
+
+/// Whether a quoted string goes on behind the value: for parsers that read `\"` as text, and for those that do not.
+fn is_unbalanced(value: &[u8]) -> bool {
+    let (mut all, mut unescaped, mut escaped) = (0_usize, 0_usize, false);
+    for byte in value {
+        let is_quote = *byte == b'"';
+        all += usize::from(is_quote);
+        unescaped += usize::from(is_quote && !escaped);
+        escaped = *byte == b'\\' && !escaped;
+    }
+    !all.is_multiple_of(2) || !unescaped.is_multiple_of(2)
 }
 
 /// Whether a token stands behind what some parser takes for a separator: a comma (RFC 2965), or white space (Python's

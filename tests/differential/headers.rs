@@ -240,6 +240,18 @@ pub fn harmless(random: &mut Random) -> Vec<u8> {
     pairs.join(b"; ".as_slice())
 }
 
+/// Pairs that hide a live token from some parser unless they are dropped (R4).
+pub fn hiding() -> Vec<Header> {
+    const HIDING: &[&[u8]] = &[
+        b"a=\"x; sess_id=LIVE5ea5e1; b=y\"",
+        b"a=\"; sess_id=LIVE5ea5e1; b=\"",
+        b"a=\"x\\\"; sess_id=LIVE5ea5e1; b=\\\"y\"",
+        b"$Version=1; sess_id=LIVE5ea5e1; $Path=/",
+        b"a=\x01; sess_id=LIVE5ea5e1",
+    ];
+    HIDING.iter().map(|field| vec![field.to_vec()]).collect()
+}
+
 /// What browsers send: harmless cookies of any app, a dead token of an older path, and the live one somewhere among them.
 pub fn ordinary(random: &mut Random) -> Header {
     const OTHERS: &[&[u8]] =
