@@ -8,6 +8,7 @@ bash tests/run.sh
 STORM_REQUESTS=100000 cargo test --locked --test storm
 TENURE_SEEDS=1000 cargo test --locked --test simulation
 TENURE_FUZZ=1000000 cargo test --locked --test fuzz
+TENURE_DIFFERENTIAL=1000000 cargo test --locked --test differential
 bash tests/openapi.sh
 bash tests/docker.sh
 ROUNDS=5 bash benches/side-by-side/run.sh

@@ -19,6 +19,9 @@ step() {
 if [ -e tests/apps/install.sh ]; then
   step "what the tests need" bash tests/apps/install.sh
 fi
+if [ -e tests/differential/install.sh ]; then
+  step "the parsers that the tests ask" bash tests/differential/install.sh
+fi
 step "format" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked

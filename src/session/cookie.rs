@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::chunks::{Joined, Piece, join};
+use super::cookie_date::read_cookie_date;
 use super::profile::{CookieKind, CookieRule, Extract, rule_for};
 use super::{Moment, Span};
 
@@ -183,12 +184,28 @@ fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
     if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
         return true;
     }
-    if rule_for(rules, name).is_none() && is_mangled_token(name, rules) {
+    if rule_for(rules, name).is_some() {
+        if is_spaced(pair, name, value) {
+            return true;
+        }
+    } else if names_token(pair, rules) {
         return true;
     }
-    let unbalanced = value.iter().filter(|b| **b == b'"').count() % 2 == 1 || name.contains(&b'"');
+    let unbalanced = is_unbalanced(value) || name.contains(&b'"');
     // Parsers of quoted strings take `;` within quotes for text.
     unbalanced || hides_token(pair, rules)
+}
+
+/// Whether a quoted string goes on behind the value: for parsers that read `\"` as text, and for those that do not.
+fn is_unbalanced(value: &[u8]) -> bool {
+    let (mut all, mut unescaped, mut escaped) = (0_usize, 0_usize, false);
+    for byte in value {
+        let is_quote = *byte == b'"';
+        all += usize::from(is_quote);
+        unescaped += usize::from(is_quote && !escaped);
+        escaped = *byte == b'\\' && !escaped;
+    }
+    !all.is_multiple_of(2) || !unescaped.is_multiple_of(2)
 }
 
 /// Whether a token stands behind what some parser takes for a separator: a comma (RFC 2965), or white space (Python's
@@ -201,9 +218,30 @@ fn hides_token(pair: &[u8], rules: &[CookieRule]) -> bool {
         && SEPARATORS.iter().any(|s| pair.split(*s).skip(1).any(|part| names_token(part, rules)))
 }
 
+/// Whether there is white space around the `=`: Rack and CGI.pm take it for a part of name and value, so that they would
+/// miss a cookie that we count. No browser sends it.
+fn is_spaced(pair: &[u8], name: &[u8], value: &[u8]) -> bool {
+    let bare = name.len() + value.len();
+    pair.len() > bare + usize::from(pair.contains(&b'='))
+}
+
+/// Whether some parser reads this as a pair whose name is a token's.
 fn names_token(part: &[u8], rules: &[CookieRule]) -> bool {
-    let (name, _) = split_pair(part.trim_ascii());
-    rules.iter().any(|rule| rule.covers_any_case(name)) || is_mangled_token(name, rules)
+    // Tomcat's legacy processor skips separators before a name, `=` among them, and Python, JavaScript and Django trim the
+    // white space of all Unicode, as Latin-1 or as UTF-8.
+    let start = part.iter().position(is_name_byte).unwrap_or(part.len());
+    [part, &part[start..]].iter().any(|part| {
+        let (name, _) = split_pair(part.trim_ascii());
+        // Another parser ends the name at the first byte that no name may have.
+        let run = name.iter().position(|b| !is_name_byte(b)).unwrap_or(name.len());
+        rules.iter().any(|rule| rule.covers_any_case(name) || rule.covers_any_case(&name[..run]))
+            || is_mangled_token(name, rules)
+    })
+}
+
+/// Whether a cookie's name may hold this byte: a `tchar` of RFC 9110 section 5.6.2.
+fn is_name_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
 /// Names that some app reads as the configured one: other case (ASP.NET), escapes, and PHP's mangling, which
@@ -284,14 +322,14 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
     if parsed.name().is_empty() {
         return None;
     }
-    let expires = match (parsed.max_age(), parsed.expires_datetime()) {
-        (Some(age), _) => Some(now.plus(Span::from_secs(u64::try_from(age.whole_seconds()).unwrap_or(0)))),
-        (None, Some(at)) => Some(Moment::from_unix_ms(seconds_to_ms(at.unix_timestamp()))),
-        (None, None) => None,
-    };
+    // The last one that makes sense; `Max-Age` wins (RFC 6265bis sections 5.6.1, 5.6.2 and 5.7).
+    let age = attribute(&text, "max-age").filter_map(max_age).last();
+    let expires = age
+        .map(|age| now.plus(age))
+        .or_else(|| attribute(&text, "expires").filter_map(read_cookie_date).last());
     let expired = expires.is_some_and(|at| at <= now);
-    let path = parsed
-        .path()
+    let path = attribute(&text, "path")
+        .last()
         .filter(|p| p.starts_with('/'))
         .map_or_else(|| default_path(request_path), str::to_owned);
     // As a request will bring it back, not as the text that the attributes are read from.
@@ -316,8 +354,23 @@ pub fn read_set_cookie(field: &[u8], request_path: &str, now: Moment) -> Option<
     })
 }
 
-fn seconds_to_ms(seconds: i64) -> u64 {
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
+/// The values of an attribute in the order written; empty where there is none.
+fn attribute<'t>(field: &'t str, wanted: &str) -> impl Iterator<Item = &'t str> {
+    let split = |part: &'t str| part.split_once('=').unwrap_or((part, ""));
+    let attributes = field.split(';').skip(1).map(split);
+    attributes
+        .filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+        .map(|(_, value)| value.trim())
+}
+
+/// `Max-Age`: digits, perhaps behind a minus; a browser ignores any other.
+fn max_age(value: &str) -> Option<Span> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let seconds = if value.starts_with('-') { 0 } else { digits.parse().unwrap_or(u64::MAX) };
+    Some(Span::from_secs(seconds))
 }
 
 /// The directory of the request's path (RFC 6265bis section 5.1.4).
@@ -379,7 +432,7 @@ mod tests {
 
     #[test]
     fn tokens_are_found_over_all_fields_and_stripped() {
-        let cases: [(&[&str], Option<&str>, usize, usize); 12] = [
+        let cases: [(&[&str], Option<&str>, usize, usize); 16] = [
             (&["a=1; sess_id=x; b=2"], Some("a=1; b=2"), 1, 0),
             (&["sess_id=x"], None, 1, 0),
             (&["sess_id=x; sess_id=y", "sess_id=z"], None, 3, 0),
@@ -392,6 +445,10 @@ mod tests {
             (&["a=\"1; sess_id=x; b=2\""], None, 1, 2),
             (&["a=1, sess_id=x"], None, 0, 1),
             (&["sess_id="], None, 0, 1),
+            (&["=sess_id=x; [sess_id=x; >sess_id"], None, 0, 3),
+            (&["\u{a0}sess_id=x; sess_id\u{3000}=x; \u{feff}sess_id=x"], None, 0, 3),
+            (&["sess_id =x; sess_id= x; sess_id y=x"], None, 0, 3),
+            (&["next=/?sess_id=x; a==b; xsess_id=1"], Some("next=/?sess_id=x; a==b; xsess_id=1"), 0, 0),
         ];
         for (fields, out, tokens, dropped) in cases {
             assert_eq!(forwarded(fields), (out.map(str::to_owned), tokens, dropped), "{fields:?}");
@@ -442,6 +499,9 @@ mod tests {
             ("sid=\"\"; Path=/", true),
             ("sid=x; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:01 GMT", false),
             ("sid=x", false),
+            ("sid=x; Expires=Thu, 1 Jan 1970 0:00:00 UTC", true),
+            ("sid=x; Max-Age=; Expires=Thu, 01 Jan 1970 00:00:01 GMT", true),
+            ("sid=x; Max-Age=-", false),
         ] {
             assert_eq!(read_set_cookie(field.as_bytes(), "/", now).unwrap().deletes, deletes, "{field}");
         }

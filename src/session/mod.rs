@@ -17,6 +17,7 @@
 pub mod activity;
 pub mod chunks;
 pub mod cookie;
+mod cookie_date;
 pub mod device;
 mod digits;
 pub mod gate;
