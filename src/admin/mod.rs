@@ -5,6 +5,7 @@
 //! bound to. The API's description is generated from these handlers, so that it cannot say anything else.
 
 mod advice;
+mod audit;
 mod caller;
 mod model;
 mod policy;
@@ -32,7 +33,7 @@ use utoipa_axum::routes;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::Table;
+use crate::store::{Entry, Table};
 use crate::telemetry::Metrics;
 
 /// The largest body of a call.
@@ -82,6 +83,15 @@ pub struct Admin {
     pub gateway: Arc<dyn Gateway>,
 }
 
+impl Admin {
+    /// Notes what an operator did: in the log, and in the audit. `detail` is never a secret.
+    fn did(&self, caller: &caller::Caller, act: &'static str, detail: &str) {
+        crate::telemetry::audit::administered(&caller.name, act, detail);
+        let (now, tenant) = (self.clock.now(), caller.tenant.clone());
+        self.table.note(Entry::of_operator(now, act, &caller.name, tenant, detail));
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -108,6 +118,8 @@ fn documented() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .routes(routes!(users::list))
         .routes(routes!(policy::show))
         .routes(routes!(policy::effective))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::stats))
         .routes(routes!(advice::list))
         .routes(routes!(process::reload))
         .routes(routes!(process::drain))

@@ -59,6 +59,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "a bearer token of [admin] tokens is needed")
     }
 
+    /// 503.
+    pub(super) fn unavailable(detail: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// 503: the sessions have ended here, but somebody did not confirm it in time. It is tried on.
     pub(super) fn unconfirmed(by: &str) -> Self {
         let detail = format!("the sessions have ended, but {by}");

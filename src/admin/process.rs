@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 use super::Admin;
 use super::caller::Caller;
 use super::problem::{PROBLEM, Problem};
-use crate::telemetry::audit;
 
 /// What a reload came to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,7 +35,7 @@ pub(super) async fn reload(
     caller: Caller,
 ) -> Result<Json<ReloadReport>, Problem> {
     caller.needs_everywhere("gateway.reload")?;
-    audit::administered(&caller.name, "reload", "");
+    admin.did(&caller, "reload", "");
     let gateway = admin.gateway.clone();
     let reloaded = tokio::task::spawn_blocking(move || gateway.reload()).await;
     match reloaded {
@@ -60,7 +59,7 @@ pub(super) async fn reload(
 )]
 pub(super) async fn drain(State(admin): State<Admin>, caller: Caller) -> Result<StatusCode, Problem> {
     caller.needs_everywhere("gateway.drain")?;
-    audit::administered(&caller.name, "drain", "");
+    admin.did(&caller, "drain", "");
     admin.gateway.drain();
     Ok(StatusCode::ACCEPTED)
 }

@@ -16,7 +16,6 @@ use super::model::{
 use super::problem::{PROBLEM, Problem};
 use crate::session::{EndReason, Moment, SessionId};
 use crate::store::{Cursor, Filter, RevokeOutcome, SessionRef};
-use crate::telemetry::audit;
 
 /// Lists sessions, oldest first.
 #[utoipa::path(
@@ -92,11 +91,7 @@ pub(super) async fn end(
     let session = find(&admin, &caller, &id)?;
     let by: Arc<str> = caller.name.as_str().into();
     let ended = admin.table.end(&session, EndReason::Revoked, Some(by), admin.clock.now());
-    audit::administered(
-        &caller.name,
-        "revoke",
-        &format!("session={} ended={}", session.id(), u8::from(ended)),
-    );
+    admin.did(&caller, "revoke", &format!("session={} ended={}", session.id(), u8::from(ended)));
     in_force(&admin).await?;
     Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
 }
@@ -182,7 +177,7 @@ async fn revoke_filter(
         admin.table.revoke(filter, except, dry_run, &by, admin.clock.now());
     let detail =
         format!("{filter} except={} matched={matched} ended={} dry_run={dry_run}", except.len(), ended.len());
-    audit::administered(&caller.name, "revoke", &detail);
+    admin.did(caller, "revoke", &detail);
     if !ended.is_empty() {
         in_force(admin).await?;
     }

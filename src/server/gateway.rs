@@ -25,7 +25,7 @@ use super::{control, farewells, verifiers};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
-use crate::store::{Disk, StoreFault, Table};
+use crate::store::{Disk, Entry, StoreFault, Table};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
 /// The gateway cannot start.
@@ -315,6 +315,7 @@ impl Inner {
             tracing::warn!(key, "this change needs a restart");
         }
         audit::administered("config", "reloaded", "");
+        table.note(Entry::of_operator(clock.now(), "reloaded", "config", None, ""));
         Reloaded { needs_restart }
     }
 
@@ -405,6 +406,7 @@ impl Inner {
             anonymous,
             ended,
             crowded_out,
+            audit_crowded_out: self.shared.table.audit_crowded_out(),
             store_writes: trouble.counts(),
             store_degraded: trouble.lasts(self.shared.clock.now()).is_some(),
         })

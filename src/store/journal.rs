@@ -13,10 +13,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use super::audit::Entry;
 use super::cell::Cell;
 
 /// How long an answer waits for the store at most: longer than a slow disk takes, shorter than people wait.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Most entries of the audit that wait to be written: hours of sign-ins, in some tens of megabytes.
+const MAX_ENTRIES: usize = 100_000;
 
 /// What of a session has changed; a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,9 @@ pub(super) struct Journal {
 struct Queue {
     cells: Vec<Arc<Cell>>,
     facts: Facts,
+    entries: Vec<Entry>,
+    /// How many entries there was no room for.
+    crowded_out: u64,
     /// The number of the batch that is being gathered.
     batch: u64,
     /// Somebody waits for it.
@@ -89,6 +96,7 @@ pub(super) struct Batch {
     pub(super) number: u64,
     pub(super) cells: Vec<Arc<Cell>>,
     pub(super) facts: Facts,
+    pub(super) entries: Vec<Entry>,
     /// Nothing comes after it.
     pub(super) last: bool,
 }
@@ -118,12 +126,29 @@ impl Journal {
         self.queue.lock().facts.insert(name, value);
     }
 
-    /// What could not be written is to be tried again, unless something newer is there by now.
-    pub(super) fn put_facts_back(&self, facts: Facts) {
+    /// Notes an entry of the audit. While the store fails for long there is no room at last; each has its line in the log.
+    pub(super) fn note_entry(&self, entry: Entry) {
+        let mut queue = self.queue.lock();
+        if queue.entries.len() < MAX_ENTRIES {
+            queue.entries.push(entry);
+        } else {
+            queue.crowded_out += 1;
+        }
+    }
+
+    /// How many entries of the audit there was no room for.
+    pub(super) fn crowded_out(&self) -> u64 {
+        self.queue.lock().crowded_out
+    }
+
+    /// What could not be written is to be tried again; a fact, unless a newer one is there by now.
+    pub(super) fn put_back(&self, facts: Facts, mut entries: Vec<Entry>) {
         let mut queue = self.queue.lock();
         for (name, value) in facts {
             queue.facts.entry(name).or_insert(value);
         }
+        entries.append(&mut queue.entries);
+        queue.entries = entries;
     }
 
     /// Everything that was changed until now. The writer hurries: somebody is about to wait.
@@ -158,6 +183,7 @@ impl Journal {
             number: queue.batch,
             cells: std::mem::take(&mut queue.cells),
             facts: std::mem::take(&mut queue.facts),
+            entries: std::mem::take(&mut queue.entries),
             last: queue.closing,
         };
         queue.batch += 1;

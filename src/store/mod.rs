@@ -9,6 +9,7 @@
 //! go unaudited and no stream uncut.
 
 mod anonymous;
+mod audit;
 mod book;
 mod cell;
 mod disk;
@@ -26,6 +27,7 @@ mod trouble;
 
 use std::sync::Arc;
 
+pub use audit::{Act, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
 pub use book::{AppRules, Book, RoleRules};
 pub use cell::{BusyGuard, LiveGuard, SessionRef};
 pub use disk::{Disk, Opened, Opening, StoreFault};

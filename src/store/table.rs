@@ -1,5 +1,6 @@
 //! The table in memory that answers every request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +9,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::anonymous::AnonymousClass;
+use super::audit::{Act, Audit, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
 use super::journal::{Changed, Journal, NotSafe};
@@ -56,6 +58,7 @@ pub struct Table {
     observer: Arc<dyn Observer>,
     /// Where sessions outlive the process: what waits to be written there.
     pub(super) journal: Option<Arc<Journal>>,
+    audit: Audit,
 }
 
 /// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
@@ -79,7 +82,7 @@ impl Table {
     /// An empty table under `book`, in memory alone.
     #[must_use]
     pub fn new(book: Book, observer: Arc<dyn Observer>) -> Self {
-        Self::with_journal(book, observer, None)
+        Self::with_journal(book, observer, None, Audit::in_memory())
     }
 
     /// An empty table under `book`; what happens in it is noted in `journal`.
@@ -88,6 +91,7 @@ impl Table {
         book: Book,
         observer: Arc<dyn Observer>,
         journal: Option<Arc<Journal>>,
+        audit: Audit,
     ) -> Self {
         let bound = bind(book, &[], 0);
         Self {
@@ -105,6 +109,7 @@ impl Table {
             crowded_out: AtomicUsize::new(0),
             observer,
             journal,
+            audit,
         }
     }
 
@@ -416,7 +421,37 @@ impl Table {
             let (id, identity, busy) = (session.id, session.identity.clone(), cell.is_busy());
             Event { id, app, identity, kind, at, busy, jar }
         };
+        if let Some(entry) = entry_of(&event) {
+            self.audit.note(entry);
+        }
         self.observer.observe(&event);
+    }
+
+    /// Notes what an operator did.
+    pub fn note(&self, entry: Entry) {
+        self.audit.note(entry);
+    }
+
+    /// The newest entries of the audit that fit, newest first. Reads the disk: not for a thread that serves requests.
+    ///
+    /// # Errors
+    /// [`CannotRead`].
+    pub fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<Found>, CannotRead> {
+        self.audit.page(filter, limit)
+    }
+
+    /// What happened on each day, of what fits. Reads the disk: not for a thread that serves requests.
+    ///
+    /// # Errors
+    /// [`CannotRead`].
+    pub fn days(&self, filter: &AuditFilter) -> Result<BTreeMap<DayKey, Day>, CannotRead> {
+        self.audit.days(filter)
+    }
+
+    /// How many entries of the audit there was no room for while the store failed.
+    #[must_use]
+    pub fn audit_crowded_out(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.crowded_out())
     }
 
     /// How many tokens in use had to go because an app sets more cookies than a session may have.
@@ -424,6 +459,27 @@ impl Table {
     pub fn crowded_out(&self) -> usize {
         self.crowded_out.load(Ordering::Relaxed)
     }
+}
+
+/// What the audit says of an event: nothing of sessions that nobody has signed in on, and nothing of what was only counted.
+fn entry_of(event: &Event) -> Option<Entry> {
+    let identity = event.identity.as_deref()?;
+    let (act, by) = match &event.kind {
+        EventKind::SignedIn => (Act::SignedIn, None),
+        EventKind::HeldBack => (Act::HeldBack, None),
+        EventKind::Ended { reason, by } => (Act::Ended(*reason), by.clone()),
+        EventKind::WouldEnd(_) | EventKind::Evicted | EventKind::Recycled => return None,
+    };
+    Some(Entry {
+        at: event.at,
+        act,
+        session: Some(event.id),
+        app: Some(Arc::clone(&event.app)),
+        tenant: Some(identity.tenant.clone()),
+        user: Some(identity.user.clone()),
+        by,
+        detail: None,
+    })
 }
 
 /// Whether activity puts an anonymous session behind others in its class. Once in a while is enough, and spares each

@@ -217,6 +217,8 @@ pub struct SessionCounts {
     pub store_writes: (u64, u64),
     /// The store cannot be written at present.
     pub store_degraded: bool,
+    /// Entries of the audit that the store had no room for, since the start.
+    pub audit_crowded_out: u64,
 }
 
 /// All counters of the process.
@@ -337,6 +339,13 @@ impl Metrics {
         out.sample(name, &[], sessions.crowded_out as u64);
         out.family("tenure_store_degraded", "gauge", "1 while the store cannot be written.");
         out.sample("tenure_store_degraded", &[], u64::from(sessions.store_degraded));
+        let name = "tenure_audit_crowded_out_total";
+        out.family(
+            name,
+            "counter",
+            "Entries of the audit that are in the log alone, because the store failed for long.",
+        );
+        out.sample(name, &[], sessions.audit_crowded_out);
         out.family("tenure_store_writes_total", "counter", "Transactions of the store by result.");
         let (safe, failed) = sessions.store_writes;
         for (result, n) in [("ok", safe), ("failed", failed)] {

@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod description;
 mod listeners;
 mod listing;

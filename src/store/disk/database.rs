@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::load::Row;
-use super::{StoreFault, file_in, secret};
+use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
+use crate::store::audit::Entry;
 
 /// In every file of ours (`PRAGMA application_id`): "Tenu".
 const APPLICATION: i64 = 0x5465_6e75;
@@ -106,6 +107,7 @@ impl Database {
         }
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(audit::TABLE)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
@@ -205,8 +207,17 @@ impl Database {
         self.connection.prepare_cached(table.remove)?.execute([slot]).map(drop)
     }
 
-    /// Gives room back that nothing uses any more, a little at a time. Returns whether there was any.
-    pub(super) fn give_back(&self) -> rusqlite::Result<bool> {
+    /// Writes an entry of the audit; within [`Database::change`].
+    pub(super) fn put_entry(&self, entry: &Entry) -> rusqlite::Result<()> {
+        audit::write(&self.connection, entry)
+    }
+
+    /// Removes entries of the audit from before `oldest`, and gives room back that nothing uses any more; a little at a time.
+    /// Returns whether there was anything.
+    pub(super) fn give_back(&self, oldest: Moment) -> rusqlite::Result<bool> {
+        if audit::trim(&self.connection, oldest)? {
+            return Ok(true);
+        }
         let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free < PAGES_AT_ONCE {
             return Ok(false);

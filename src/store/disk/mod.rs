@@ -3,6 +3,7 @@
 //! A request never waits for it. What has to be safe before it is answered (a sign-in, an end) waits for the commit of the
 //! batch that holds it; activity is written behind. `synchronous=FULL`: what was confirmed survives a power cut.
 
+mod audit;
 mod database;
 mod fault;
 mod load;
@@ -14,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub(super) use audit::AuditFile;
 pub use fault::StoreFault;
 
+use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
 use super::seal::Sealer;
@@ -71,8 +74,9 @@ impl Disk {
         let (mut database, secret) = Database::open(opening.path, opening.secret)?;
         let clock = opening.clock.not_before(database.latest()?);
         let journal = Journal::new();
+        let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());
         let sealer = Sealer::new(&secret);
-        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal))));
+        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit));
         let mut slots = Slots::default();
         database.sessions(|next| {
             let next = || {

@@ -10,6 +10,7 @@ use super::load::{activity_row, record_row};
 use crate::clock::Clock;
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
+use crate::store::audit::Entry;
 use crate::store::cell::{Cell, NOWHERE};
 use crate::store::journal::{Batch, Changed, Facts, Journal};
 use crate::store::seal::Sealer;
@@ -99,16 +100,17 @@ impl Writer {
             self.prepare(cell, *changed, now);
         }
         let active = self.take_due(if batch.last { Moment::MAX } else { now });
-        if changes.is_empty() && active.is_empty() && batch.facts.is_empty() {
+        let nothing = batch.facts.is_empty() && batch.entries.is_empty();
+        if nothing && changes.is_empty() && active.is_empty() {
             journal.done(batch.number, true);
             return self.clean();
         }
-        let outcome = self.commit(&changes, &active, &batch.facts, now);
+        let outcome = self.commit(&changes, &active, &batch.facts, &batch.entries, now);
         self.trouble.told(outcome.as_ref().err().map(ToString::to_string), now);
         match &outcome {
             Ok(()) => self.release(&changes),
             Err(_) => {
-                journal.put_facts_back(batch.facts);
+                journal.put_back(batch.facts, batch.entries);
                 self.put_back(journal, changes, active, now);
             }
         }
@@ -153,6 +155,7 @@ impl Writer {
         changes: &[(Arc<Cell>, Changed)],
         active: &[Arc<Cell>],
         facts: &Facts,
+        entries: &[Entry],
         now: Moment,
     ) -> rusqlite::Result<()> {
         let (table, sealer) = (&self.table, &self.sealer);
@@ -160,6 +163,7 @@ impl Writer {
             for (cell, changed) in changes {
                 write_changes(database, table, sealer, cell, *changed)?;
             }
+            entries.iter().try_for_each(|entry| database.put_entry(entry))?;
             facts.iter().try_for_each(|(name, value)| database.set_fact(name, value))?;
             active.iter().try_for_each(|cell| write_activity(database, cell))
         })
@@ -196,7 +200,8 @@ impl Writer {
     fn clean(&mut self) {
         self.rests += 1;
         if self.rests >= RESTS_UNTIL_CLEANING {
-            match self.database.give_back() {
+            let kept = self.table.bound.load().book.ended_kept;
+            match self.database.give_back(self.clock.now().minus(kept)) {
                 Ok(true) => {}
                 // What is wrong shows at the next write.
                 Ok(false) | Err(_) => self.rests = 0,
