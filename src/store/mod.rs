@@ -17,6 +17,7 @@ mod enrol;
 mod envelope;
 mod journal;
 mod keys;
+mod lasting;
 mod link;
 mod query;
 mod restore;

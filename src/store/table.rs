@@ -1,6 +1,5 @@
 //! The table in memory that answers every request.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,10 +8,10 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::anonymous::AnonymousClass;
-use super::audit::{Act, Audit, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
+use super::audit::Audit;
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
-use super::journal::{Changed, Journal, NotSafe};
+use super::journal::{Changed, Journal};
 use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
 use crate::session::gate::Standing;
@@ -58,7 +57,7 @@ pub struct Table {
     observer: Arc<dyn Observer>,
     /// Where sessions outlive the process: what waits to be written there.
     pub(super) journal: Option<Arc<Journal>>,
-    audit: Audit,
+    pub(super) audit: Audit,
 }
 
 /// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
@@ -358,13 +357,6 @@ impl Table {
         }
     }
 
-    /// Notes that `what` of the session has to be written, where anything is.
-    pub(super) fn mark(&self, cell: &Arc<Cell>, what: Changed) {
-        if let Some(journal) = &self.journal {
-            journal.mark(cell, what);
-        }
-    }
-
     /// What follows every end, once: its companions die, it leaves every class and index of those that live, is
     /// remembered, and is told.
     pub(super) fn after_end(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
@@ -388,26 +380,6 @@ impl Table {
         self.tell_with(cell, kind, jar, now);
     }
 
-    /// Keeps a value under a name, for the next process to find ([`super::Opened::facts`]); in memory alone it is forgotten.
-    /// Written behind; [`Table::safe`] waits for it.
-    pub fn keep_fact(&self, name: &'static str, value: Vec<u8>) {
-        if let Some(journal) = &self.journal {
-            journal.note_fact(name, value);
-        }
-    }
-
-    /// Waits until everything that has happened until now would survive the process and the machine. At once where nothing
-    /// outlives the process.
-    ///
-    /// # Errors
-    /// [`NotSafe`] when the store fails, or takes too long. It goes on trying.
-    pub async fn safe(&self) -> Result<(), NotSafe> {
-        match &self.journal {
-            Some(journal) => journal.safe(journal.ticket()).await,
-            None => Ok(()),
-        }
-    }
-
     /// Tells the observer; no lock is held.
     pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
         self.tell_with(cell, kind, None, now);
@@ -421,37 +393,8 @@ impl Table {
             let (id, identity, busy) = (session.id, session.identity.clone(), cell.is_busy());
             Event { id, app, identity, kind, at, busy, jar }
         };
-        if let Some(entry) = entry_of(&event) {
-            self.audit.note(entry);
-        }
+        self.note_event(&event);
         self.observer.observe(&event);
-    }
-
-    /// Notes what an operator did.
-    pub fn note(&self, entry: Entry) {
-        self.audit.note(entry);
-    }
-
-    /// The newest entries of the audit that fit, newest first. Reads the disk: not for a thread that serves requests.
-    ///
-    /// # Errors
-    /// [`CannotRead`].
-    pub fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<Found>, CannotRead> {
-        self.audit.page(filter, limit)
-    }
-
-    /// What happened on each day, of what fits. Reads the disk: not for a thread that serves requests.
-    ///
-    /// # Errors
-    /// [`CannotRead`].
-    pub fn days(&self, filter: &AuditFilter) -> Result<BTreeMap<DayKey, Day>, CannotRead> {
-        self.audit.days(filter)
-    }
-
-    /// How many entries of the audit there was no room for while the store failed.
-    #[must_use]
-    pub fn audit_crowded_out(&self) -> u64 {
-        self.journal.as_ref().map_or(0, |journal| journal.crowded_out())
     }
 
     /// How many tokens in use had to go because an app sets more cookies than a session may have.
@@ -459,27 +402,6 @@ impl Table {
     pub fn crowded_out(&self) -> usize {
         self.crowded_out.load(Ordering::Relaxed)
     }
-}
-
-/// What the audit says of an event: nothing of sessions that nobody has signed in on, and nothing of what was only counted.
-fn entry_of(event: &Event) -> Option<Entry> {
-    let identity = event.identity.as_deref()?;
-    let (act, by) = match &event.kind {
-        EventKind::SignedIn => (Act::SignedIn, None),
-        EventKind::HeldBack => (Act::HeldBack, None),
-        EventKind::Ended { reason, by } => (Act::Ended(*reason), by.clone()),
-        EventKind::WouldEnd(_) | EventKind::Evicted | EventKind::Recycled => return None,
-    };
-    Some(Entry {
-        at: event.at,
-        act,
-        session: Some(event.id),
-        app: Some(Arc::clone(&event.app)),
-        tenant: Some(identity.tenant.clone()),
-        user: Some(identity.user.clone()),
-        by,
-        detail: None,
-    })
 }
 
 /// Whether activity puts an anonymous session behind others in its class. Once in a while is enough, and spares each

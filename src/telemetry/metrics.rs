@@ -3,12 +3,12 @@
 //! The hot path adds to relaxed atomics of its app that were found at configuration load; everything is summed and
 //! named when somebody scrapes. Nothing is labelled by user, session, path or raw host, which would have no bound.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::exposition::Exposition;
 use super::habits::{Habit, Habits};
 use crate::session::EndReason;
 
@@ -432,17 +432,34 @@ fn encode_apps(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
         }
     }
     let reasons = EndReason::ALL.map(EndReason::as_str);
-    out.labelled("tenure_ends_total", "Ends by reason.", "reason", &reasons, apps, |app| &app.ends);
-    out.labelled("tenure_would_end_total", "Ends only observed.", "reason", &reasons, apps, |app| {
+    labelled(out, "tenure_ends_total", "Ends by reason.", "reason", &reasons, apps, |app| &app.ends);
+    labelled(out, "tenure_would_end_total", "Ends only observed.", "reason", &reasons, apps, |app| {
         &app.would_end
     });
     let (name, help) = ("tenure_app_logouts_total", "Calls of the app's own logout after ends.");
-    out.labelled(name, help, "result", &FAREWELLS, apps, |app| &app.farewells);
+    labelled(out, name, help, "result", &FAREWELLS, apps, |app| &app.farewells);
     let (name, help) = ("tenure_upstream_errors_total", "Requests without an answer.");
-    out.labelled(name, help, "reason", &UPSTREAM_ERRORS, apps, |app| &app.upstream_errors);
+    labelled(out, name, help, "reason", &UPSTREAM_ERRORS, apps, |app| &app.upstream_errors);
     let (name, help) = ("tenure_identity_failures_total", "Identity sources that failed.");
-    out.labelled(name, help, "source", &SOURCES, apps, |app| &app.identity_failures);
+    labelled(out, name, help, "source", &SOURCES, apps, |app| &app.identity_failures);
     encode_requests(out, apps);
+}
+
+fn labelled<const N: usize>(
+    out: &mut Exposition,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str; N],
+    apps: &[Arc<AppMetrics>],
+    of: impl Fn(&AppMetrics) -> &[Counter; N],
+) {
+    out.family(name, "counter", help);
+    for app in apps.iter().filter(|app| !app.name.is_empty()) {
+        for (value, counter) in values.iter().zip(of(app)) {
+            out.sample(name, &[("app", &app.name), (label, value)], read(counter));
+        }
+    }
 }
 
 fn encode_requests(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
@@ -472,50 +489,6 @@ fn encode_requests(out: &mut Exposition, apps: &[Arc<AppMetrics>]) {
 
 fn seconds(micros: u64) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
-}
-
-/// Prometheus' text format.
-#[derive(Default)]
-struct Exposition(String);
-
-impl Exposition {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.text(name, labels, &value.to_string());
-    }
-
-    fn text(&mut self, name: &str, labels: &[(&str, &str)], value: &str) {
-        self.0.push_str(name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let joint = if index == 0 { '{' } else { ',' };
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{joint}{label}=\"{escaped}\"");
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn labelled<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: &[&str; N],
-        apps: &[Arc<AppMetrics>],
-        of: impl Fn(&AppMetrics) -> &[Counter; N],
-    ) {
-        self.family(name, "counter", help);
-        for app in apps.iter().filter(|app| !app.name.is_empty()) {
-            for (value, counter) in values.iter().zip(of(app)) {
-                self.sample(name, &[("app", &app.name), (label, value)], read(counter));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

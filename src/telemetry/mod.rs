@@ -4,6 +4,7 @@
 
 mod access;
 pub mod audit;
+mod exposition;
 mod habits;
 mod log;
 mod metrics;
