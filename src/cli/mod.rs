@@ -11,6 +11,7 @@ mod process;
 mod revoke;
 mod serve;
 mod sessions;
+mod store;
 mod table;
 mod token;
 
@@ -57,6 +58,9 @@ enum Command {
     /// Make tokens for the admin API
     #[command(subcommand)]
     Token(token::Command),
+    /// Carry everything that the store holds elsewhere
+    #[command(subcommand)]
+    Store(store::Command),
     /// Read the configuration again
     Reload(client::Remote),
     /// Readiness off, finish what is in progress, and leave
@@ -94,6 +98,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Drain(remote) => process::drain(&remote, out, err),
         Command::Health(remote) => process::health(&remote, out, err),
         Command::Check(args) => check::run(&args.config, out, err),
+        Command::Store(command) => store::run(&command, out, err),
         Command::Token(command) => token::run(&command, out, err),
         Command::Completions(args) => completions::run(&args, out),
     };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::disk::AuditFile;
 use super::journal::Journal;
@@ -86,7 +87,7 @@ impl Entry {
 }
 
 /// One entry, as it is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Grows with each entry.
     pub number: u64,

@@ -31,7 +31,7 @@ use std::sync::Arc;
 pub use audit::{Act, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
 pub use book::{AppRules, Book, RoleRules};
 pub use cell::{BusyGuard, LiveGuard, SessionRef};
-pub use disk::{Disk, Opened, Opening, StoreFault};
+pub use disk::{Carried, CarryFault, Disk, Opened, Opening, StoreFault, export, import};
 pub use enrol::{Enrolled, Newcomer};
 pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};

@@ -217,6 +217,62 @@ async fn sessions_outlive_the_process_however_it_ends() {
     assert!(world.place.path().join("data/sessions.db").exists(), "beside the configuration");
 }
 
+/// `tenure store import` with these lines; exit code and words.
+fn import(file: &std::path::Path, lines: &[u8]) -> (Option<i32>, String) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut command = command(&["store", "import", "--config", file.to_str().unwrap()]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may have seen enough before all is written.
+    let _ = child.stdin.take().unwrap().write_all(lines);
+    let done = child.wait_with_output().unwrap();
+    (done.status.code(), text(&done.stderr).to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_carried_elsewhere() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.signed_in("ann").await, world.signed_in("bob").await);
+    world.told(&["revoke", "--user", "bob"]);
+    let file = world.file();
+    let exported = tenure(&["store", "export", "--config", file.to_str().unwrap()]);
+    assert_eq!(exported.status.code(), Some(0), "{}", text(&exported.stderr));
+    assert!(text(&exported.stderr).contains("2 sessions"), "{}", text(&exported.stderr));
+    let lines = exported.stdout;
+    let secrets = [ann.cookie("SID").unwrap(), bob.cookie("SID").unwrap()];
+    assert!(secrets.iter().all(|secret| !text(&lines).contains(secret.as_str())), "no token");
+    // Another directory, which gets the secret of the old one.
+    world.gateway.signal(Signal::TERM);
+    world.gateway.ends().await;
+    let old = world.place.path().join("data");
+    let elsewhere = world.place.path().join("elsewhere");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{config}\n[store]\npath = \"elsewhere\"\n")).unwrap();
+    let (code, said) = import(&file, &lines);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("under another secret"), "{said}");
+    fs::remove_dir_all(&elsewhere).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    fs::copy(old.join("secret"), elsewhere.join("secret")).unwrap();
+    for (cut, word) in [(lines.len() / 2, "line"), (0, "the end is missing")] {
+        let (code, said) = import(&file, &lines[..cut]);
+        assert!(code == Some(1) && said.contains(word), "{said}");
+    }
+    let (code, said) = import(&file, &lines);
+    assert!(code == Some(0) && said.contains("2 sessions"), "{said}");
+    let (code, said) = import(&file, &lines);
+    assert!(code == Some(1) && said.contains("holds sessions already"), "{said}");
+    world.gateway = Running::start(&["serve", "--config", file.to_str().unwrap()]);
+    world.gateway.says("ready").await;
+    for (browser, goes_on) in [(&ann, true), (&bob, false)] {
+        browser.resolve("app.localhost", world.gateway.address("http").await);
+        browser.hang_up().await;
+        assert_eq!(is_signed_in(&browser.fetch("/me").await), goes_on);
+    }
+    let listed = world.told(&["sessions", "--ended"]);
+    assert!(listed.contains("bob") && listed.contains("revoked"), "{listed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_at_start_when_sessions_are_in_memory() {
     let mut world = World::new().await;

@@ -17,6 +17,11 @@ pub(super) const TABLE: &str = "
     );
 ";
 
+const INSERT: &str = "
+    INSERT INTO audit (at, act, session, app, tenant, user, reason, by, detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+";
+
 /// Most entries that are kept, whatever `ended_kept` says.
 const MOST: i64 = 10_000_000;
 
@@ -25,9 +30,7 @@ const REMOVED_AT_ONCE: i64 = 10_000;
 
 /// Writes one entry; within a transaction.
 pub(super) fn write(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO audit (at, act, session, app, tenant, user, reason, by, detail)
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    connection.prepare_cached(insert)?.execute(params![
+    connection.prepare_cached(INSERT)?.execute(params![
         as_integer(entry.at),
         entry.act.as_str(),
         entry.session.map(|id| id.to_string()),
@@ -37,6 +40,29 @@ pub(super) fn write(connection: &Connection, entry: &Entry) -> rusqlite::Result<
         entry.act.reason().map(crate::session::EndReason::as_str),
         entry.by.as_deref(),
         entry.detail,
+    ])?;
+    Ok(())
+}
+
+/// Columns in the order in which [`found`] reads them.
+const COLUMNS: &str = "number, at, act, session, app, tenant, user, reason, by, detail";
+
+/// All entries, oldest first.
+pub(super) const EVERYTHING: &str =
+    "SELECT number, at, act, session, app, tenant, user, reason, by, detail FROM audit ORDER BY number";
+
+/// Writes an entry that was found elsewhere, under a number of its own; within a transaction.
+pub(super) fn write_found(connection: &Connection, found: &Found) -> rusqlite::Result<()> {
+    connection.prepare_cached(INSERT)?.execute(params![
+        as_integer(found.at),
+        found.act,
+        found.session,
+        found.app,
+        found.tenant,
+        found.user,
+        found.reason,
+        found.by,
+        found.detail,
     ])?;
     Ok(())
 }
@@ -72,8 +98,7 @@ impl AuditFile {
     pub(in crate::store) fn page(&self, filter: &AuditFilter, limit: usize) -> rusqlite::Result<Vec<Found>> {
         let (condition, mut values) = conditions(filter);
         values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
-        let columns = "number, at, act, session, app, tenant, user, reason, by, detail";
-        let select = format!("SELECT {columns} FROM audit WHERE {condition} ORDER BY number DESC LIMIT ?");
+        let select = format!("SELECT {COLUMNS} FROM audit WHERE {condition} ORDER BY number DESC LIMIT ?");
         let connection = self.open()?;
         let mut statement = connection.prepare(&select)?;
         statement.query_map(params_from_iter(values), found)?.collect()
@@ -99,7 +124,7 @@ impl AuditFile {
     }
 }
 
-fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
+pub(super) fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
     Ok(Found {
         number: row.get(0)?,
         at: Moment::from_unix_ms(row.get(1)?),

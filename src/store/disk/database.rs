@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::load::Row;
 use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
-use crate::store::audit::Entry;
+use crate::store::audit::{Entry, Found};
 
 /// In every file of ours (`PRAGMA application_id`): "Tenu".
 const APPLICATION: i64 = 0x5465_6e75;
@@ -73,6 +73,22 @@ impl Database {
         let secret = secret.map_or_else(|| secret::of(path), Ok)?;
         database.check_secret(&secret)?;
         Ok((database, secret))
+    }
+
+    /// Opens the database in the directory `path` to read what is in it at this moment, beside whoever uses it.
+    pub(super) fn look(path: &Path) -> Result<Self, StoreFault> {
+        let file = file_in(path);
+        let directory = |source| StoreFault::Directory { path: file.clone(), source };
+        let _lock = File::open(&file).map_err(directory)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fault = |source| StoreFault::of(&file, source);
+        let connection = Connection::open_with_flags(&file, flags).map_err(fault)?;
+        connection.busy_timeout(PATIENCE).map_err(fault)?;
+        // One moment for all that is read.
+        connection.execute_batch("BEGIN").map_err(fault)?;
+        let database = Self { path: file, connection, _lock };
+        database.check_kind()?;
+        Ok(database)
     }
 
     fn check_kind(&self) -> Result<(), StoreFault> {
@@ -155,6 +171,20 @@ impl Database {
         })
     }
 
+    /// Every entry of the audit, oldest first.
+    pub(super) fn entries<E: From<StoreFault>>(
+        &self,
+        mut each: impl FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let fault = |source| E::from(StoreFault::of(&self.path, source));
+        let mut statement = self.connection.prepare(audit::EVERYTHING).map_err(fault)?;
+        let mut rows = statement.query([]).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            each(audit::found(row).map_err(fault)?)?;
+        }
+        Ok(())
+    }
+
     /// Whether it can be written to at all: better known at the start than at the first sign-in.
     pub(super) fn begin_writing(&mut self) -> Result<(), StoreFault> {
         let latest = self.latest()?;
@@ -210,6 +240,11 @@ impl Database {
     /// Writes an entry of the audit; within [`Database::change`].
     pub(super) fn put_entry(&self, entry: &Entry) -> rusqlite::Result<()> {
         audit::write(&self.connection, entry)
+    }
+
+    /// Writes an entry that was found elsewhere; within [`Database::change`].
+    pub(super) fn put_found(&self, found: &Found) -> rusqlite::Result<()> {
+        audit::write_found(&self.connection, found)
     }
 
     /// Removes entries of the audit from before `oldest`, and gives room back that nothing uses any more; a little at a time.

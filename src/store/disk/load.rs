@@ -41,15 +41,22 @@ pub(super) struct Row {
 
 /// The session of a row; `path` is that of the database, for the fault.
 pub(super) fn read(path: &Path, sealer: &Sealer, row: &Row) -> Result<Stored, StoreFault> {
+    let image = image(path, row)?;
+    let fault = |why| StoreFault::row(path, "jar", row.slot, why);
+    let jar = row.jar.as_ref().map(|sealed| sealer.open(image.id, sealed)).transpose();
+    let jar = jar.map_err(|_| fault(Unreadable::Damaged))?;
+    Ok(Stored { image, jar, slot: row.slot })
+}
+
+/// The session of a row without its jar.
+pub(super) fn image(path: &Path, row: &Row) -> Result<Image, StoreFault> {
     let fault = |table| move |why| StoreFault::row(path, table, row.slot, why);
     let mut image: Image = open(row.slot, &row.record).map_err(fault("session"))?;
     if let Some(bytes) = &row.activity {
         let active: Active = open(row.slot, bytes).map_err(fault("activity"))?;
         image.active(active.at, active.requests);
     }
-    let jar = row.jar.as_ref().map(|sealed| sealer.open(image.id, sealed)).transpose();
-    let jar = jar.map_err(|_| fault("jar")(Unreadable::Damaged))?;
-    Ok(Stored { image, jar, slot: row.slot })
+    Ok(image)
 }
 
 fn open<T: for<'de> Deserialize<'de>>(slot: u32, bytes: &[u8]) -> Result<T, Unreadable> {

@@ -4,6 +4,7 @@
 //! batch that holds it; activity is written behind. `synchronous=FULL`: what was confirmed survives a power cut.
 
 mod audit;
+mod carry;
 mod database;
 mod fault;
 mod load;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub(super) use audit::AuditFile;
+pub use carry::{Carried, CarryFault, export, import};
 pub use fault::StoreFault;
 
 use super::audit::Audit;
