@@ -3,8 +3,8 @@
 #   docker build -t tenure .
 #   docker run -v ./config.toml:/etc/tenure/config.toml:ro -p 8080:8080 tenure
 #
-# The configuration has to listen on 0.0.0.0 for that. The store, where there is one, belongs on a volume:
-# `-v tenure:/var/lib/tenure` with `path = "/var/lib/tenure"`.
+# The configuration has to listen on 0.0.0.0 for that. The store belongs on a volume: `-v tenure:/var/lib/tenure` with
+# `[store] path = "/var/lib/tenure"`; its default, beside the configuration, cannot be written to here.
 ARG BUILDER=rust:1.95-bookworm
 
 FROM ${BUILDER} AS build
