@@ -120,7 +120,7 @@ impl Table {
     /// Anonymous sessions enter their class in the order of their activity, within a bound that may be another one now.
     fn class_restored<'a>(&self, cells: impl Iterator<Item = &'a Arc<Cell>>) {
         let mut anonymous: Vec<_> = cells.filter_map(as_anonymous).collect();
-        anonymous.sort_unstable_by_key(|(at, ..)| *at);
+        anonymous.sort_unstable_by_key(|(at, id, ..)| (*at, *id));
         let bound = self.bound.load().book.anonymous_sessions;
         for (_, id, ip, returned) in anonymous {
             let gone = {

@@ -19,6 +19,7 @@ mod memory {
 
 /// Sessions in the embedded store.
 mod disk {
+    mod files;
     mod place;
     #[path = "../suite/mod.rs"]
     mod suite;

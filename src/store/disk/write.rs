@@ -25,8 +25,8 @@ const PARTS_OF_IDLE: u64 = 10;
 const SELDOMEST: Span = Span::from_secs(60);
 const OFTENEST: Span = Span::from_secs(1);
 
-/// Rests between two looks for room that can be given back.
-const RESTS_UNTIL_CLEANING: u32 = 40;
+/// Between two looks for what can be removed and given back.
+const CLEANED_EVERY: Span = Span::from_secs(10);
 
 /// The numbers under which sessions are kept; small, because given-up ones are used again.
 pub(super) struct Slots {
@@ -64,7 +64,8 @@ pub(super) struct Writer {
     trouble: Arc<Trouble>,
     /// Sessions whose activity is to be written, by the moment.
     due: BTreeMap<Moment, Vec<Arc<Cell>>>,
-    rests: u32,
+    /// When to clean next.
+    clean_at: Moment,
 }
 
 impl Writer {
@@ -77,7 +78,16 @@ impl Writer {
         trouble: Arc<Trouble>,
     ) -> Self {
         let table = Arc::clone(table);
-        Self { database, table, sealer, slots, clock, trouble, due: BTreeMap::new(), rests: 0 }
+        Self {
+            database,
+            table,
+            sealer,
+            slots,
+            clock,
+            trouble,
+            due: BTreeMap::new(),
+            clean_at: Moment::default(),
+        }
     }
 
     /// Writes until the journal is closed.
@@ -86,6 +96,7 @@ impl Writer {
             let batch = journal.take(REST);
             let last = batch.last;
             self.write(journal, batch);
+            self.clean();
             if last {
                 return;
             }
@@ -102,8 +113,7 @@ impl Writer {
         let active = self.take_due(if batch.last { Moment::MAX } else { now });
         let nothing = batch.facts.is_empty() && batch.entries.is_empty();
         if nothing && changes.is_empty() && active.is_empty() {
-            journal.done(batch.number, true);
-            return self.clean();
+            return journal.done(batch.number, true);
         }
         let outcome = self.commit(&changes, &active, &batch.facts, &batch.entries, now);
         self.trouble.told(outcome.as_ref().err().map(ToString::to_string), now);
@@ -196,16 +206,17 @@ impl Writer {
         }
     }
 
-    /// While nothing is to be written, room is given back.
+    /// Removes what is too old and gives room back, a little at a time; more with the next batch where there is more.
     fn clean(&mut self) {
-        self.rests += 1;
-        if self.rests >= RESTS_UNTIL_CLEANING {
-            let kept = self.table.bound.load().book.ended_kept;
-            match self.database.give_back(self.clock.now().minus(kept)) {
-                Ok(true) => {}
-                // What is wrong shows at the next write.
-                Ok(false) | Err(_) => self.rests = 0,
-            }
+        let now = self.clock.now();
+        if now < self.clean_at {
+            return;
+        }
+        let kept = self.table.bound.load().book.ended_kept;
+        match self.database.give_back(now.minus(kept)) {
+            Ok(true) => {}
+            // What is wrong shows at the next write.
+            Ok(false) | Err(_) => self.clean_at = now.plus(CLEANED_EVERY),
         }
     }
 }
