@@ -170,12 +170,13 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         let (table, sealer) = (&self.table, &self.sealer);
         self.database.change(now, |database| {
+            // ORDER: first, or what is forgotten in this very batch would leave a row to whoever gets its slot.
+            active.iter().try_for_each(|cell| write_activity(database, cell))?;
             for (cell, changed) in changes {
                 write_changes(database, table, sealer, cell, *changed)?;
             }
             entries.iter().try_for_each(|entry| database.put_entry(entry))?;
-            facts.iter().try_for_each(|(name, value)| database.set_fact(name, value))?;
-            active.iter().try_for_each(|cell| write_activity(database, cell))
+            facts.iter().try_for_each(|(name, value)| database.set_fact(name, value))
         })
     }
 
