@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::cell::Cell;
 use super::table::{Table, UserKey};
+use crate::session::gate::Standing;
 use crate::session::jar::Jar;
 use crate::session::record::{AppId, Image};
 use crate::session::{Moment, SessionId, TokenKey};
@@ -39,7 +40,7 @@ impl Table {
             let link = || -> Result<Vec<Arc<Cell>>, E> {
                 let mut share = Vec::new();
                 while let Some(portion) = take() {
-                    share.extend(read(portion)?.into_iter().map(|stored| self.take_in(stored)));
+                    share.extend(read(portion)?.into_iter().map(|stored| self.take_in(stored, now)));
                 }
                 Ok(share)
             };
@@ -80,11 +81,11 @@ impl Table {
         }
     }
 
-    fn take_in(&self, stored: Stored) -> Arc<Cell> {
+    fn take_in(&self, stored: Stored, now: Moment) -> Arc<Cell> {
         // Numbers wrap around, so there is always an older one.
         let epoch = self.bound.load().epoch.wrapping_sub(1);
         let cell = self.rebuild(stored, epoch);
-        self.link_restored(&cell);
+        self.link_restored(&cell, now);
         cell
     }
 
@@ -103,15 +104,17 @@ impl Table {
     }
 
     /// Makes a session findable by everything that it can be found by.
-    fn link_restored(&self, cell: &Arc<Cell>) {
+    fn link_restored(&self, cell: &Arc<Cell>, now: Moment) {
         let (keys, user) = {
             let session = cell.session.lock();
             let user = session.identity.as_deref().map(|identity| UserKey::of(session.app, identity));
-            (session.keys().collect::<Vec<TokenKey>>(), user.filter(|_| !session.is_over()))
+            // What has run out stands for nothing, and perhaps for a session that ended before.
+            let keys = session.keys().filter(|key| session.standing(*key, now) != Standing::Stale);
+            (keys.collect::<Vec<TokenKey>>(), user.filter(|_| !session.is_over()))
         };
         self.by_id.insert(cell.id, Arc::clone(cell));
         self.session_count.fetch_add(1, Ordering::Relaxed);
-        keys.into_iter().for_each(|key| self.own_restored(cell, key));
+        keys.into_iter().for_each(|key| self.own_restored(cell, key, now));
         if let Some(user) = user {
             self.join_index(&user, cell);
         }
@@ -138,9 +141,9 @@ impl Table {
     /// Of several sessions that hold a key the one owns it that would own it had the process gone on (see `link`): it died
     /// with the one that ended last, unless a session began with it since.
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends here")]
-    fn own_restored(&self, cell: &Arc<Cell>, key: TokenKey) {
+    fn own_restored(&self, cell: &Arc<Cell>, key: TokenKey, now: Moment) {
         let mut owner = self.by_token.entry(key).or_insert_with(|| Arc::clone(cell));
-        if !Arc::ptr_eq(&owner, cell) && claim_of(cell) > claim_of(&owner) {
+        if !Arc::ptr_eq(&owner, cell) && claim_of(cell, key, now) > claim_of(&owner, key, now) {
             *owner = Arc::clone(cell);
         }
     }
@@ -162,12 +165,14 @@ fn as_anonymous(cell: &Arc<Cell>) -> Option<(Moment, SessionId, IpAddr, bool)> {
 }
 
 /// The later one counts: an end from its moment on, a life from its beginning on. An end and a beginning of one moment are
-/// those of a session and its successor.
-fn claim_of(cell: &Arc<Cell>) -> (Moment, bool) {
+/// those of a session and its successor. A value from before a sign-in counts least. The id decides between equals, so that
+/// every start finds the same.
+fn claim_of(cell: &Arc<Cell>, key: TokenKey, now: Moment) -> (bool, Moment, bool, SessionId) {
     let session = cell.session.lock();
+    let is_token = session.standing(key, now) != Standing::Replaced;
     match session.ended() {
-        Some(end) => (end.at, false),
-        None => (session.times.created_at, true),
+        Some(end) => (is_token, end.at, false, cell.id),
+        None => (is_token, session.times.created_at, true, cell.id),
     }
 }
 

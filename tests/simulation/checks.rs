@@ -41,12 +41,17 @@ impl World {
         let naive = self.owner(n).map(|owner| &self.sessions[owner].1).filter(|naive| !naive.evicted);
         let value = naive.and_then(|naive| Some((naive, naive.value(n, self.judged_at(naive))?)));
         let agrees = match value {
+            // A value that fell out of a session which had taken it over from one that ended: after a restart nobody knows of
+            // the taking over, and it died with the first.
+            None if self.restarted && matches!(standing, Standing::Ended { .. }) => true,
             None => matches!(standing, Standing::Unseen | Standing::Stale | Standing::Replaced),
             Some((naive, value)) => match (naive.ended, naive.pending_until) {
                 // Of two sessions that shared a companion and ended at one moment, either may be named.
                 (Some(reason), _) => {
                     let shared = value.kind == CookieKind::Companion;
-                    matches!(standing, Standing::Ended { reason: r, .. } if r == reason || shared)
+                    // A sign-in has just replaced it in a session that had taken it over.
+                    let replaced = self.restarted && standing == Standing::Replaced;
+                    replaced || matches!(standing, Standing::Ended { reason: r, .. } if r == reason || shared)
                 }
                 (None, Some(_)) => matches!(standing, Standing::Pending { .. }),
                 (None, None) => {

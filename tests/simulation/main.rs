@@ -23,11 +23,13 @@ use std::sync::Arc;
 use model::{Naive, Role, Value};
 use random::Random;
 use store_support::{AT, Recorder, book, companion, identity, key, newcomer, secs, token};
+use tempfile::TempDir;
+use tenure::clock::Clock;
 use tenure::session::gate::Standing;
 use tenure::session::profile::CookieKind;
 use tenure::session::record::{Mode, NewToken, PENDING_FOR};
 use tenure::session::{EndReason, Moment, OnLimit, Policy};
-use tenure::store::{Book, Enrolled, Newcomer, SessionRef, Table};
+use tenure::store::{Book, Disk, Enrolled, Newcomer, Opened, Opening, SessionRef, Table, Trouble};
 
 const STEPS: usize = 300;
 const USERS: [&str; 3] = ["ann", "bob", "cid"];
@@ -37,7 +39,10 @@ const ANONYMOUS: usize = 5;
 struct World {
     random: Random,
     recorder: Arc<Recorder>,
-    table: Table,
+    table: Arc<Table>,
+    /// Where every other seed keeps its sessions.
+    store: Option<Store>,
+    restarted: bool,
     now: Moment,
     policy: Policy,
     mode: Mode,
@@ -45,6 +50,20 @@ struct World {
     /// Every value ever issued, its kind, and the session it stands for.
     issued: Vec<(CookieKind, Option<usize>)>,
     turns: u64,
+}
+
+struct Store {
+    disk: Disk,
+    place: TempDir,
+}
+
+impl Store {
+    fn open(place: TempDir, book: Book, recorder: &Arc<Recorder>, now: Moment) -> (Arc<Table>, Self) {
+        let (clock, trouble) = (Clock::manual(now), Arc::new(Trouble::default()));
+        let opening = Opening { path: place.path(), secret: None, clock, trouble };
+        let Opened { table, disk, .. } = Disk::open(&opening, book, recorder.clone()).unwrap();
+        (table, Self { disk, place })
+    }
 }
 
 fn bounded(policy: Policy, mode: Mode) -> Book {
@@ -66,9 +85,16 @@ impl World {
         let mut random = Random(seed);
         let (policy, mode) = (some_policy(&mut random), Mode::Enforce);
         let recorder = Arc::new(Recorder::default());
-        let table = Table::new(bounded(policy, mode), recorder.clone());
-        let (sessions, issued) = (Vec::new(), Vec::new());
-        Self { random, recorder, table, now: AT, policy, mode, sessions, issued, turns: 0 }
+        let book = bounded(policy, mode);
+        let (table, store) = match seed % 2 {
+            0 => {
+                let (table, store) = Store::open(tempfile::tempdir().unwrap(), book, &recorder, AT);
+                (table, Some(store))
+            }
+            _ => (Arc::new(Table::new(book, recorder.clone())), None),
+        };
+        let (sessions, issued, restarted) = (Vec::new(), Vec::new(), false);
+        Self { random, recorder, table, store, restarted, now: AT, policy, mode, sessions, issued, turns: 0 }
     }
 
     fn issue(&mut self, kind: CookieKind) -> u64 {
@@ -143,6 +169,7 @@ impl World {
             15 => self.change_policy(),
             16 => drop(self.table.sweep(self.now)),
             17 => self.retry_pending(),
+            18 if self.random.one_in(4) => self.restart(),
             _ => {
                 let step = self.random.pick(&[1, 5, 9, 10, 11, 59, 60, 61, 119, 120, 301, 3600]);
                 self.now = self.now.plus(secs(step));
@@ -181,7 +208,8 @@ impl World {
             (*kind == CookieKind::Session && ended).then_some(n as u64)
         };
         let dead: Vec<u64> = self.issued.iter().enumerate().filter_map(dead).collect();
-        if dead.is_empty() || !self.random.one_in(4) {
+        // Who took a value over from whom is known to one process alone: with restarts none is used again.
+        if self.store.is_some() || dead.is_empty() || !self.random.one_in(4) {
             return self.issue(CookieKind::Session);
         }
         self.random.pick(&dead)
@@ -393,6 +421,49 @@ impl World {
         if ended {
             self.end(i, reason, self.now);
         }
+    }
+
+    /// The process ends, and another one takes up what it left.
+    fn restart(&mut self) {
+        let Some(Store { disk, place }) = self.store.take() else { return };
+        drop(disk);
+        let (table, store) = Store::open(place, bounded(self.policy, self.mode), &self.recorder, self.now);
+        (self.table, self.store, self.restarted) = (table, Some(store), true);
+        for (session, _) in &mut self.sessions {
+            // One that was forgotten is not there; of the old process's nothing more is heard.
+            if let Some(found) = self.table.by_id(session.id()) {
+                *session = found;
+            }
+        }
+        self.take_turns_anew();
+        for n in 0..self.issued.len() as u64 {
+            self.issued[usize::try_from(n).unwrap()].1 = self.heir(n);
+        }
+    }
+
+    /// Visitors stand in the order of their activity again.
+    fn take_turns_anew(&mut self) {
+        let is_visitor = |s: &Naive| s.user.is_none() && !s.is_over();
+        let mut visitors: Vec<usize> =
+            (0..self.sessions.len()).filter(|i| is_visitor(&self.sessions[*i].1)).collect();
+        visitors.sort_by_key(|i| (self.sessions[*i].1.active, self.sessions[*i].0.id()));
+        for i in visitors {
+            self.turns += 1;
+            self.sessions[i].1.turn.1 = self.turns;
+        }
+    }
+
+    /// Whose a value is that several sessions held: the one's that ended last, unless another one began since.
+    fn heir(&self, n: u64) -> Option<usize> {
+        let held = |i: &usize| {
+            let naive = &self.sessions[*i].1;
+            !naive.evicted && naive.value(n, self.judged_at(naive)).is_some()
+        };
+        (0..self.sessions.len()).filter(held).max_by_key(|i| {
+            let (session, naive) = &self.sessions[*i];
+            let at = if naive.ended.is_some() { naive.ended_at } else { naive.created };
+            (at, naive.ended.is_none(), session.id())
+        })
     }
 
     fn switch(&mut self) {
