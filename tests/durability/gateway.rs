@@ -13,7 +13,7 @@ use crate::command;
 use crate::running::Running;
 use crate::support::app::App;
 use crate::support::browser::{Ask, Browser, Mode, NetError, Page};
-use crate::support::wait::{PATIENCE, comes_true, eventually};
+use crate::support::wait::{PATIENCE, comes_true};
 
 /// More than a page of the API's lists may hold is asked for page by page.
 const PAGE: usize = 1000;
@@ -193,11 +193,6 @@ impl Operator {
             page.is_ok_and(|page| page.text().contains(&line))
         };
         assert!(comes_true(PATIENCE, stands).await, "the gauge does not become {value}");
-    }
-
-    /// Waits until the gateway answers probes at all.
-    pub(crate) async fn is_there(&self) {
-        eventually(PATIENCE, async || self.ask(Method::GET, "/livez", None).await.is_ok()).await;
     }
 }
 

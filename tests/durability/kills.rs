@@ -25,12 +25,15 @@ async fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back_when_the_proc
     let (mut killed, mut sign_ins, mut ends) = (0, 0, 0);
     for life in 0..kills.div_ceil(a_life) {
         let rounds = a_life.min(kills - killed);
-        let counts = live(Custody::of(life), rounds, Random(seed.wrapping_mul(1000).wrapping_add(life))).await;
+        let counts =
+            live(Custody::of(life), rounds, Random(seed.wrapping_mul(1000).wrapping_add(life))).await;
         killed += rounds;
         sign_ins += counts.sign_ins;
         ends += counts.ends;
     }
-    eprintln!("{killed} kills: of {sign_ins} acknowledged sign-ins and {ends} acknowledged ends none was lost");
+    eprintln!(
+        "{killed} kills: of {sign_ins} acknowledged sign-ins and {ends} acknowledged ends none was lost"
+    );
     assert!(sign_ins as u64 > killed && ends as u64 > killed, "the load did next to nothing");
 }
 

@@ -178,7 +178,8 @@ impl Ledger {
 
     /// Sign-ins of a user whose sessions cannot be asked for, because nobody got their cookie.
     pub(crate) fn sign_ins_without_answer(&self, user: &str) -> usize {
-        let of = |user: &User| user.sign_ins - user.held.iter().filter(|held| held.fate != Fate::Lost).count();
+        let of =
+            |user: &User| user.sign_ins - user.held.iter().filter(|held| held.fate != Fate::Lost).count();
         self.users.lock().get(user).map_or(0, of)
     }
 

@@ -30,12 +30,11 @@ pub(crate) struct Load {
     /// What must never be seen, whatever dies when.
     wrong: Mutex<Vec<String>>,
     refused: AtomicU64,
-    requests: AtomicU64,
 }
 
 /// A load under way.
 pub(crate) struct Working {
-    pub(crate) load: Arc<Load>,
+    load: Arc<Load>,
     tasks: JoinSet<()>,
 }
 
@@ -50,7 +49,6 @@ impl Working {
             round,
             wrong: Mutex::default(),
             refused: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
         for task in 0..TASKS {
@@ -72,15 +70,7 @@ impl Working {
         }
         let wrong = self.load.wrong.lock();
         assert!(wrong.is_empty(), "{wrong:#?}");
-        self.refused()
-    }
-
-    pub(crate) fn refused(&self) -> u64 {
         self.load.refused.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn requests(&self) -> u64 {
-        self.load.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -120,7 +110,10 @@ impl Worker {
             (302, Some(value)) => self.load.ledger.answered(question, Some(format!("{name}={value}"))),
             (503, None) => self.refused(),
             (status, cookie) => {
-                self.is_wrong(format!("a sign-in was answered {status}, with a cookie: {}", cookie.is_some()));
+                self.is_wrong(format!(
+                    "a sign-in was answered {status}, with a cookie: {}",
+                    cookie.is_some()
+                ));
             }
         }
         Ok(())
@@ -130,7 +123,6 @@ impl Worker {
     async fn request(&self, random: &mut Random) -> Result<(), NetError> {
         let Some(known) = self.load.ledger.pick(random, true) else { return Ok(()) };
         let page = self.fetch("/me", &known).await?;
-        self.load.requests.fetch_add(1, Ordering::SeqCst);
         if self.load.ledger.is_untouched(&known) && user_of(&page).as_deref() != Some(known.user.as_str()) {
             self.is_wrong(format!("{} is signed in, and was answered {}", known.user, page.status));
         }
