@@ -101,6 +101,29 @@ impl Site {
         Running::start_shell(&script, self.place.path())
     }
 
+    /// Runs the program in a namespace of its own, where `setup` mounts something before it.
+    pub(crate) fn begin_above(&self, setup: &str) -> Running {
+        let program = env!("CARGO_BIN_EXE_tenure");
+        let inside = format!("{setup} && exec '{program}' serve --config config.toml");
+        Running::start_shell(
+            &format!("echo $$ >process; exec unshare -m sh -c \"{inside}\""),
+            self.place.path(),
+        )
+    }
+
+    /// The process of [`Site::begin_above`], which stays the same one.
+    pub(crate) fn process(&self) -> String {
+        fs::read_to_string(self.place.path().join("process")).unwrap().trim().to_owned()
+    }
+
+    /// Changes the file, before a start.
+    pub(crate) fn change_config(&self, from: &str, to: &str) {
+        let file = self.place.path().join("config.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "nothing to change");
+        fs::write(file, text.replace(from, to)).unwrap();
+    }
+
     pub(crate) async fn serves(&self, gateway: Running) -> Live {
         Live::of(gateway, &self.token).await
     }

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{StoreFault, file_in, secret};
@@ -47,14 +48,17 @@ impl Database {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(directory)?;
         let lock = lock(path)?;
         let file = file_in(path);
+        check_content(path)?;
         // For its owner alone, as are the files that SQLite puts beside it.
         private(&file).map_err(directory)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fault = |source| StoreFault::of(&file, source);
         let connection = Connection::open_with_flags(&file, flags).map_err(fault)?;
+        // Until it is known that all of it can be read: a store that is refused is left as it is, its log too.
+        connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
         let mut database = Self { path: file.clone(), connection, _lock: lock };
-        database.check_kind()?;
-        database.configure().map_err(fault)?;
+        let is_new = database.check_kind()?;
+        database.configure(is_new).map_err(fault)?;
         database.make_tables().map_err(fault)?;
         // ORDER: made only where a database of ours is, or has just been made.
         let secret = secret.map_or_else(|| secret::of(path), Ok)?;
@@ -62,7 +66,8 @@ impl Database {
         Ok((database, secret))
     }
 
-    fn check_kind(&self) -> Result<(), StoreFault> {
+    /// Whether it is a database of ours, or `true`: none yet.
+    fn check_kind(&self) -> Result<bool, StoreFault> {
         let fault = |source| StoreFault::of(&self.path, source);
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (application, version) =
@@ -71,16 +76,19 @@ impl Database {
             (APPLICATION, found) if found > VERSION => {
                 Err(StoreFault::Newer { path: self.path.clone(), found, known: VERSION })
             }
-            (APPLICATION, _) | (0, 0) => Ok(()),
+            (APPLICATION, _) => Ok(false),
+            (0, 0) => Ok(true),
             _ => Err(StoreFault::NotOurs { path: self.path.clone() }),
         }
     }
 
-    fn configure(&self) -> rusqlite::Result<()> {
+    fn configure(&self, is_new: bool) -> rusqlite::Result<()> {
         let db = &self.connection;
         db.busy_timeout(PATIENCE)?;
-        // Before the first table, or it has no effect.
-        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        if is_new {
+            // Before the first table, or it has no effect but a write.
+            db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "cell_size_check", true)?;
@@ -135,7 +143,8 @@ impl Database {
     pub(super) fn begin_writing(&mut self) -> Result<(), StoreFault> {
         let latest = self.latest()?;
         let write = self.change(latest, |_| Ok(()));
-        write.map_err(|source| StoreFault::of(&self.path, source))
+        let tidies = |()| self.connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop);
+        write.and_then(tidies).map_err(|source| StoreFault::of(&self.path, source))
     }
 
     /// Every row of a table, in the order of their slots.
@@ -228,6 +237,19 @@ fn lock(path: &Path) -> Result<File, StoreFault> {
         Err(TryLockError::WouldBlock) => Err(StoreFault::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(directory(source)),
     }
+}
+
+/// An empty file, or none, is a new database to SQLite, which throws its log away. It is one only where nothing else of ours
+/// is: the secret is made after the first table, and the log after the first page.
+fn check_content(path: &Path) -> Result<(), StoreFault> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let file = file_in(path);
+    let has_been_used = bytes(&file.with_extension("db-wal")) > 0 || bytes(&secret::file_in(path)) > 0;
+    if bytes(&file) == 0 && has_been_used {
+        let what = "it is empty or gone, and what lies beside it says that it has not always been".to_owned();
+        return Err(StoreFault::Damaged { path: file, what });
+    }
+    Ok(())
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
