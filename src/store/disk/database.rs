@@ -157,8 +157,13 @@ impl Database {
         let mut statement = self.connection.prepare(table.select).map_err(fault)?;
         let mut rows = statement.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
-            let slot = row.get(0).map_err(fault)?;
-            let bytes = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(fault)?;
+            // Of another type than was written: SQLite reads a page that is not there as zeros.
+            let damaged = |_| StoreFault::Damaged {
+                path: self.path.clone(),
+                what: format!("a row of its table {} is not what was written", table.name),
+            };
+            let slot = row.get(0).map_err(damaged)?;
+            let bytes = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(damaged)?;
             each(slot, bytes)?;
         }
         Ok(())
