@@ -39,12 +39,15 @@ fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/durability/faults.c");
-        let library =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}.so", std::process::id()));
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (library, new) =
+            (place.join("faults.so"), place.join(format!("faults-{}.so", std::process::id())));
         let mut cc = Command::new("cc");
-        cc.args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+        cc.args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"]).arg(&new).arg(source);
         let done = cc.args(["-ldl", "-lpthread"]).output().expect("a C compiler, as the build needs one");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        // In one step: another run of the tests may use the one that is there.
+        fs::rename(new, &library).unwrap();
         library
     })
 }

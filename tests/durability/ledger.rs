@@ -133,7 +133,7 @@ impl Ledger {
     }
 
     /// It was answered as done; a sign-in with its cookie.
-    pub(crate) fn answered(&self, question: Question, cookie: Option<String>) {
+    pub(crate) fn answered(&self, question: &Question, cookie: Option<String>) {
         let mut users = self.users.lock();
         let entry = users.get_mut(&question.user).expect("noted when it was asked");
         let answered = self.tick();
@@ -266,7 +266,7 @@ mod tests {
 
     fn signs_in(ledger: &Ledger, is_alone: bool) {
         let question = ledger.asks_to_sign_in("ann", is_alone);
-        ledger.answered(question, Some("SID=1".to_owned()));
+        ledger.answered(&question, Some("SID=1".to_owned()));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(dues(&ledger), [Due::Live]);
         let question = ledger.asks_to_end("ann", Some(0), "revoked");
         assert_eq!(dues(&ledger), [open(&["revoked"])]);
-        ledger.answered(question, None);
+        ledger.answered(&question, None);
         assert_eq!(dues(&ledger), [ended(&["revoked"])]);
         // Whoever signs in later is none of those that were revoked.
         signs_in(&ledger, false);
@@ -288,9 +288,9 @@ mod tests {
         let ledger = Ledger::default();
         signs_in(&ledger, true);
         let (one, other) = (ledger.asks_to_sign_in("ann", true), ledger.asks_to_sign_in("ann", true));
-        ledger.answered(one, Some("SID=2".to_owned()));
+        ledger.answered(&one, Some("SID=2".to_owned()));
         assert_eq!(dues(&ledger), [ended(&["max_concurrent"]), open(&["max_concurrent"])]);
-        ledger.answered(other, Some("SID=3".to_owned()));
+        ledger.answered(&other, Some("SID=3".to_owned()));
         assert_eq!(dues(&ledger)[1..], [open(&["max_concurrent"]), open(&["max_concurrent"])]);
     }
 
@@ -313,7 +313,7 @@ mod tests {
         signs_in(&ledger, false);
         let _unanswered = ledger.asks_to_end("ann", Some(0), "revoked");
         let logout = ledger.asks_to_end("ann", Some(0), "logout");
-        ledger.answered(logout, None);
+        ledger.answered(&logout, None);
         assert_eq!(dues(&ledger), [open(&["logout", "revoked"])]);
     }
 }

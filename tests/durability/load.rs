@@ -107,7 +107,7 @@ impl Worker {
         let page = browser.send(ask).await?;
         let name = self.load.custody.cookie();
         match (page.status, browser.cookie(name)) {
-            (302, Some(value)) => self.load.ledger.answered(question, Some(format!("{name}={value}"))),
+            (302, Some(value)) => self.load.ledger.answered(&question, Some(format!("{name}={value}"))),
             (503, None) => self.refused(),
             (status, cookie) => {
                 self.is_wrong(format!(
@@ -133,7 +133,7 @@ impl Worker {
         let Some(known) = self.load.ledger.pick(random, false) else { return Ok(()) };
         let question = self.load.ledger.asks_to_end(&known.user, Some(known.index), "logout");
         match self.fetch("/logout", &known).await?.status {
-            302 => self.load.ledger.answered(question, None),
+            302 => self.load.ledger.answered(&question, None),
             // Its session had ended already.
             401 => {}
             503 => self.refused(),
@@ -151,7 +151,7 @@ impl Worker {
         let Some(id) = self.operator.id_of(&known.user).await? else { return Ok(()) };
         let question = self.load.ledger.asks_to_end(&known.user, None, "revoked");
         let page = self.operator.ask(Method::DELETE, &format!("/v1/sessions/{id}"), None).await?;
-        self.is_revoked(question, &page);
+        self.is_revoked(&question, &page);
         Ok(())
     }
 
@@ -169,11 +169,11 @@ impl Worker {
         let question = self.load.ledger.asks_to_end(user, None, "revoked");
         let body = json!({ "user": user });
         let page = self.operator.ask(Method::POST, "/v1/sessions/revoke", Some(&body)).await?;
-        self.is_revoked(question, &page);
+        self.is_revoked(&question, &page);
         Ok(())
     }
 
-    fn is_revoked(&self, question: Question, page: &Page) {
+    fn is_revoked(&self, question: &Question, page: &Page) {
         match page.status {
             200 => self.load.ledger.answered(question, None),
             503 => self.refused(),

@@ -2,7 +2,7 @@
 //! And a disk that is really full. What can be seen within one process stands in `tests/gateway/durable.rs`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,6 +68,20 @@ fn may_mount(place: &Path) -> bool {
     may
 }
 
+/// Makes the directory one that cannot be written to: by a mount, or for whom modes hold by its mode.
+fn read_only(site: &Site) -> Option<&'static str> {
+    if may_mount(site.place.path()) {
+        return Some("mount --bind data data && mount -o remount,bind,ro data");
+    }
+    if rustix::process::geteuid().is_root() {
+        return None;
+    }
+    fs::set_permissions(site.data(), Permissions::from_mode(0o500)).unwrap();
+    let files = fs::read_dir(site.data()).unwrap().map(|entry| entry.unwrap().path());
+    files.for_each(|file| fs::set_permissions(file, Permissions::from_mode(0o400)).unwrap());
+    Some("")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_directory_is_made_for_its_owner_alone() {
     let site = Site::new(Custody::Track).await;
@@ -83,17 +97,18 @@ async fn a_read_only_directory_is_refused() {
     let live = site.start().await;
     fill(&live, &ledger, 0).await;
     live.leave().await;
-    if !may_mount(site.place.path()) {
-        return;
-    }
+    let Some(setup) = read_only(&site) else { return };
     let before = snapshot(&site.data());
-    let setup = "mount --bind data data && mount -o remount,bind,ro data";
     let err = refusal(&site, setup).await;
-    assert!(err.contains("[store] path names it") && err.contains("Read-only"), "{err}");
+    assert!(err.contains("cannot be used"), "{err}");
+    assert!(err.contains("Read-only") || err.contains("Permission denied"), "{err}");
+    assert!(err.contains("[store] path names it"), "{err}");
     assert_untouched(&site.data(), &before, "read-only");
     // Before there is anything in it, too.
+    fs::set_permissions(site.data(), Permissions::from_mode(0o700)).unwrap();
     fs::remove_dir_all(site.data()).unwrap();
     fs::create_dir(site.data()).unwrap();
+    let setup = read_only(&site).expect("as before");
     assert!(refusal(&site, setup).await.contains("[store] path names it"));
     assert!(snapshot(&site.data()).is_empty());
 }
