@@ -178,7 +178,8 @@ async fn revoke_filter(
     let detail =
         format!("{filter} except={} matched={matched} ended={} dry_run={dry_run}", except.len(), ended.len());
     admin.did(caller, "revoke", &detail);
-    if !ended.is_empty() {
+    // Also where nothing was left to end: somebody else's revocation may have ended it a moment ago, and not be safe yet.
+    if !dry_run {
         in_force(admin).await?;
     }
     Ok(Revoked { matched, ended: ended.len() })

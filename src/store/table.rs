@@ -271,7 +271,14 @@ impl Table {
 
     /// Ends the session unless it has ended before.
     pub fn end(&self, session: &SessionRef, reason: EndReason, by: Option<Arc<str>>, now: Moment) -> bool {
-        let ended = self.with(&session.0, now, |s| s.end(reason, by.clone(), now));
+        let ended = self.with(&session.0, now, |s| {
+            let ended = s.end(reason, by.clone(), now);
+            if ended {
+                // ORDER: before anybody can see the end, so that who finds it and then waits for the store waits for it too.
+                self.mark(&session.0, Changed::RECORD);
+            }
+            ended
+        });
         if ended {
             self.after_end(&session.0, EventKind::Ended { reason, by }, now);
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::StoreFault;
-use super::database::{Database, JARS, SESSIONS};
+use super::database::{Database, JARS, Purpose, SESSIONS};
 use super::load::{self, Row};
 use crate::session::Moment;
 use crate::session::record::Image;
@@ -141,10 +141,11 @@ pub fn import(
     secret: Option<[u8; 32]>,
     input: &mut impl BufRead,
 ) -> Result<Carried, CarryFault> {
-    let (mut database, _) = Database::open(path, secret)?;
+    let (mut database, _) = Database::open(path, secret, Purpose::TakeIn)?;
     if database.sessions(|next| Ok(next()?.is_some()))? {
         return Err(CarryFault::NotEmpty);
     }
+    database.begin_writing()?;
     let facts = database.facts()?;
     let ours = facts.get("secret").map(|secret| STANDARD.encode(secret)).unwrap_or_default();
     let latest = database.latest()?;

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::load::Row;
@@ -45,6 +46,15 @@ const PAGES_AT_ONCE: i64 = 1024;
 /// How long somebody else's look into the database (`sqlite3`, a backup) may hold up a write.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// What a database is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A gateway goes on with it.
+    Serve,
+    /// Sessions from elsewhere are taken in.
+    TakeIn,
+}
+
 /// An open database, which nobody else writes.
 pub(super) struct Database {
     pub(super) path: PathBuf,
@@ -55,19 +65,26 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens the database in the directory `path`, or makes both. Returns the secret too: `secret`, or the directory's own.
-    pub(super) fn open(path: &Path, secret: Option<[u8; 32]>) -> Result<(Self, [u8; 32]), StoreFault> {
+    pub(super) fn open(
+        path: &Path,
+        secret: Option<[u8; 32]>,
+        purpose: Purpose,
+    ) -> Result<(Self, [u8; 32]), StoreFault> {
         let directory = |source| StoreFault::Directory { path: path.to_path_buf(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(directory)?;
         let lock = lock(path)?;
         let file = file_in(path);
+        check_content(path, purpose)?;
         // For its owner alone, as are the files that SQLite puts beside it.
         private(&file).map_err(directory)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let fault = |source| StoreFault::of(&file, source);
         let connection = Connection::open_with_flags(&file, flags).map_err(fault)?;
+        // Until it is known that all of it can be read: a store that is refused is left as it is, its log too.
+        connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
         let mut database = Self { path: file.clone(), connection, _lock: lock };
-        database.check_kind()?;
-        database.configure().map_err(fault)?;
+        let is_new = database.check_kind()?;
+        database.configure(is_new).map_err(fault)?;
         database.make_tables().map_err(fault)?;
         // ORDER: made only where a database of ours is, or has just been made.
         let secret = secret.map_or_else(|| secret::of(path), Ok)?;
@@ -87,11 +104,14 @@ impl Database {
         // One moment for all that is read.
         connection.execute_batch("BEGIN").map_err(fault)?;
         let database = Self { path: file, connection, _lock };
-        database.check_kind()?;
-        Ok(database)
+        match database.check_kind()? {
+            false => Ok(database),
+            true => Err(StoreFault::NotOurs { path: database.path }),
+        }
     }
 
-    fn check_kind(&self) -> Result<(), StoreFault> {
+    /// Whether it is a database of ours, or `true`: none yet.
+    fn check_kind(&self) -> Result<bool, StoreFault> {
         let fault = |source| StoreFault::of(&self.path, source);
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (application, version) =
@@ -100,16 +120,19 @@ impl Database {
             (APPLICATION, found) if found > VERSION => {
                 Err(StoreFault::Newer { path: self.path.clone(), found, known: VERSION })
             }
-            (APPLICATION, _) | (0, 0) => Ok(()),
+            (APPLICATION, _) => Ok(false),
+            (0, 0) => Ok(true),
             _ => Err(StoreFault::NotOurs { path: self.path.clone() }),
         }
     }
 
-    fn configure(&self) -> rusqlite::Result<()> {
+    fn configure(&self, is_new: bool) -> rusqlite::Result<()> {
         let db = &self.connection;
         db.busy_timeout(PATIENCE)?;
-        // Before the first table, or it has no effect.
-        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        if is_new {
+            // Before the first table, or it has no effect but a write.
+            db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "cell_size_check", true)?;
@@ -189,7 +212,8 @@ impl Database {
     pub(super) fn begin_writing(&mut self) -> Result<(), StoreFault> {
         let latest = self.latest()?;
         let write = self.change(latest, |_| Ok(()));
-        write.map_err(|source| StoreFault::of(&self.path, source))
+        let tidies = |()| self.connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop);
+        write.and_then(tidies).map_err(|source| StoreFault::of(&self.path, source))
     }
 
     /// Every stored session in the order of the slots, in portions.
@@ -204,7 +228,11 @@ impl Database {
             let mut portion = Vec::with_capacity(PORTION);
             while portion.len() < PORTION {
                 let Some(row) = rows.next().map_err(fault)? else { break };
-                portion.push(row_of(row).map_err(fault)?);
+                // Of another type than was written: SQLite reads a page that is not there as zeros.
+                portion.push(row_of(row).map_err(|_| StoreFault::Damaged {
+                    path: self.path.clone(),
+                    what: "a row of its table session is not what was written".to_owned(),
+                })?);
             }
             Ok((!portion.is_empty()).then_some(portion))
         })
@@ -297,6 +325,21 @@ fn lock(path: &Path) -> Result<File, StoreFault> {
         Err(TryLockError::WouldBlock) => Err(StoreFault::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(directory(source)),
     }
+}
+
+/// An empty file, or none, is a new database to SQLite, which throws its log away. It is one only where nothing else of ours
+/// is: the secret is made after the first table, and the log after the first page. Who takes sessions in from elsewhere
+/// brings their secret along.
+fn check_content(path: &Path, purpose: Purpose) -> Result<(), StoreFault> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let file = file_in(path);
+    let has_secret = || purpose == Purpose::Serve && bytes(&secret::file_in(path)) > 0;
+    let has_been_used = bytes(&file.with_extension("db-wal")) > 0 || has_secret();
+    if bytes(&file) == 0 && has_been_used {
+        let what = "it is empty or gone, and what lies beside it says that it has not always been".to_owned();
+        return Err(StoreFault::Damaged { path: file, what });
+    }
+    Ok(())
 }
 
 fn private(path: &Path) -> std::io::Result<File> {

@@ -27,7 +27,7 @@ use super::seal::Sealer;
 use super::table::Table;
 use super::{Observer, Trouble};
 use crate::clock::Clock;
-use database::Database;
+use database::{Database, Purpose};
 use load::Row;
 use write::{Slots, Writer};
 
@@ -73,7 +73,7 @@ impl Disk {
         book: Book,
         observer: Arc<dyn Observer>,
     ) -> Result<Opened, StoreFault> {
-        let (mut database, secret) = Database::open(opening.path, opening.secret)?;
+        let (mut database, secret) = Database::open(opening.path, opening.secret, Purpose::Serve)?;
         let clock = opening.clock.not_before(database.latest()?);
         let journal = Journal::new();
         let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -15,13 +15,18 @@ const BYTES: usize = 32;
 
 /// The key that the secret of the directory makes. Call it with the directory's lock held.
 pub(super) fn of(directory: &Path) -> Result<[u8; 32], StoreFault> {
-    let path = directory.join("secret");
+    let path = file_in(directory);
     let fault = |source| StoreFault::Directory { path: path.clone(), source };
     match read(&path) {
         Ok(secret) => Ok(derive_key(&*secret)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path).map_err(fault),
         Err(error) => Err(fault(error)),
     }
+}
+
+/// Where it lies.
+pub(super) fn file_in(directory: &Path) -> PathBuf {
+    directory.join("secret")
 }
 
 fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
