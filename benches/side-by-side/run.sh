@@ -110,9 +110,10 @@ start_contender() {
     tenure-vault)
       fill tenure.conf
       sed -i 's/^cookie = .*/&\ncustody = "vault"/' "$DIR/tenure.conf"
+      rm -rf "$DIR/data"
       start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
       ;;
-    tenure*) fill tenure.conf; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
+    tenure*) fill tenure.conf; rm -rf "$DIR/data"; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
     *) fail "there is no contender \"$1\"" ;;
   esac
   await_port "$PORT" "$1"
