@@ -232,6 +232,44 @@ async fn a_store_that_cannot_be_used_is_refused_in_words() {
     assert!(fault_of(&kept.text, &kept).contains("[store] path names it"));
 }
 
+/// SQLite takes what is damaged in its log for the torn end of it.
+#[tokio::test]
+async fn confirmed_changes_that_are_missing_are_noticed() {
+    let kept = Durable::new().await;
+    kept.world.signed_in("ann").await;
+    kept.world.revoke("ann").await;
+    kept.world.gateway.table().safe().await.unwrap();
+    let (data, copy) = (kept.place.path().join("data"), kept.place.path().join("copy"));
+    let take_copy = |log: &dyn Fn(&mut Vec<u8>)| {
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).unwrap();
+        for name in ["sessions.db", "sessions.db-wal", "secret", "confirmed"] {
+            let mut bytes = std::fs::read(data.join(name)).unwrap();
+            if name.ends_with("wal") {
+                log(&mut bytes);
+            }
+            std::fs::write(copy.join(name), bytes).unwrap();
+        }
+    };
+    let text = kept.text.replace("/data\"", "/copy\"");
+    for log in [
+        (&|log: &mut Vec<u8>| {
+            let at = log.len() - 100;
+            log[at] ^= 1;
+        }) as &dyn Fn(&mut Vec<u8>),
+        &|log| log.truncate(log.len() - 4000),
+        &|log| log.truncate(0),
+    ] {
+        take_copy(log);
+        let fault = fault_of(&text, &kept);
+        assert!(fault.contains("transactions are missing") || fault.contains("damaged"), "{fault}");
+    }
+    take_copy(&|_| ());
+    let config = check_text("test.toml", &text, Path::new(".")).unwrap();
+    let gateway = Gateway::start(config, kept.world.clock.clone()).expect("a copy as it was is good");
+    assert_eq!(gateway.table().counts().ended, 1);
+}
+
 #[tokio::test]
 async fn cookies_from_before_the_gateway_are_adopted_once_and_until_the_roll_out_is_over() {
     let lines = "unseen = \"adopt\"\nadopt_until = \"2025-06-15T16:06:40Z\"";

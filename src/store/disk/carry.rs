@@ -22,7 +22,7 @@ const FORM: u32 = 1;
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// Facts that belong to one directory and are not carried.
-const OF_THE_PLACE: [&str; 2] = ["secret", "latest"];
+const OF_THE_PLACE: [&str; 3] = ["secret", "latest", "confirmed"];
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::load::Row;
+use super::tally::{self, Tally};
 use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
 use crate::store::audit::{Entry, Found};
@@ -59,6 +60,9 @@ pub(super) enum Purpose {
 pub(super) struct Database {
     pub(super) path: PathBuf,
     connection: Connection,
+    tally: Tally,
+    /// How many transactions were confirmed, since there is this database.
+    confirmed: u64,
     /// Held as long as the database is open.
     _lock: File,
 }
@@ -82,10 +86,12 @@ impl Database {
         let connection = Connection::open_with_flags(&file, flags).map_err(fault)?;
         // Until it is known that all of it can be read: a store that is refused is left as it is, its log too.
         connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
-        let mut database = Self { path: file.clone(), connection, _lock: lock };
+        let (tally, told) = Tally::open(path).map_err(directory)?;
+        let mut database = Self { path: file.clone(), connection, tally, confirmed: 0, _lock: lock };
         let is_new = database.check_kind()?;
         database.configure(is_new).map_err(fault)?;
         database.make_tables().map_err(fault)?;
+        database.check_tally(told)?;
         // ORDER: made only where a database of ours is, or has just been made.
         let secret = secret.map_or_else(|| secret::of(path), Ok)?;
         database.check_secret(&secret)?;
@@ -103,10 +109,26 @@ impl Database {
         connection.busy_timeout(PATIENCE).map_err(fault)?;
         // One moment for all that is read.
         connection.execute_batch("BEGIN").map_err(fault)?;
-        let database = Self { path: file, connection, _lock };
+        let database = Self { path: file, connection, tally: Tally::none(), confirmed: 0, _lock };
         match database.check_kind()? {
             false => Ok(database),
             true => Err(StoreFault::NotOurs { path: database.path }),
+        }
+    }
+
+    /// All transactions that were confirmed have to be there.
+    fn check_tally(&mut self, told: u64) -> Result<(), StoreFault> {
+        let stored = self.fact("confirmed").map_err(|source| StoreFault::of(&self.path, source))?;
+        let number = stored.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        self.confirmed = number.unwrap_or(0);
+        let directory = self.path.parent().unwrap_or(&self.path);
+        match told.checked_sub(self.confirmed) {
+            None | Some(0) => Ok(()),
+            Some(missing) => Err(StoreFault::Missing {
+                path: self.path.clone(),
+                missing,
+                tally: tally::file_in(directory),
+            }),
         }
     }
 
@@ -244,15 +266,20 @@ impl Database {
         now: Moment,
         change: impl FnOnce(&Self) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
+        let confirmed = self.confirmed + 1;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let changed = change(self)
             .and_then(|()| self.set_fact("latest", &now.unix_ms().to_le_bytes()))
+            .and_then(|()| self.set_fact("confirmed", &confirmed.to_le_bytes()))
             .and_then(|()| self.connection.execute_batch("COMMIT"));
         if changed.is_err() && !self.connection.is_autocommit() {
             // Some faults end the transaction by themselves.
             self.connection.execute_batch("ROLLBACK")?;
         }
-        changed
+        changed?;
+        self.confirmed = confirmed;
+        self.tally.note(confirmed);
+        Ok(())
     }
 
     /// Writes a row; within [`Database::change`].

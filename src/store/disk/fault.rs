@@ -57,6 +57,20 @@ pub enum StoreFault {
         /// What was found.
         what: String,
     },
+    /// Transactions are missing that were confirmed.
+    #[error(
+        "the store {path} is damaged: its last {missing} transactions are missing, though they were confirmed\n  put a newer \
+         copy of the directory back; or, where it is an older copy that was put there on purpose, remove {tally}: then sessions \
+         that ended since may live again as far as their time allows"
+    )]
+    Missing {
+        /// The database.
+        path: PathBuf,
+        /// How many.
+        missing: u64,
+        /// The file that tells.
+        tally: PathBuf,
+    },
     /// It was written under another secret.
     #[error(
         "the store {path} was written under another secret: nobody's cookie would be known\n  put the secret back; or \

@@ -9,6 +9,7 @@ mod database;
 mod fault;
 mod load;
 mod secret;
+mod tally;
 mod write;
 
 use std::collections::BTreeMap;
