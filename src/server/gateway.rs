@@ -406,6 +406,7 @@ impl Inner {
             anonymous,
             ended,
             crowded_out,
+            store_waiting: self.shared.table.waiting(),
             audit_crowded_out: self.shared.table.audit_crowded_out(),
             store_writes: trouble.counts(),
             store_degraded: trouble.lasts(self.shared.clock.now()).is_some(),

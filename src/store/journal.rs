@@ -44,8 +44,10 @@ impl Changed {
         self.0 & other.0 != 0
     }
 
-    pub(super) fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+    /// The rest, if there is any.
+    pub(super) fn without(self, other: Self) -> Option<Self> {
+        let rest = self.0 & !other.0 & !Self::SCHEDULED;
+        (rest != 0).then_some(Self(rest))
     }
 }
 
@@ -134,6 +136,11 @@ impl Journal {
         } else {
             queue.crowded_out += 1;
         }
+    }
+
+    /// How many sessions wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().cells.len()
     }
 
     /// How many entries of the audit there was no room for.

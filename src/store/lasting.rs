@@ -58,6 +58,12 @@ impl Table {
         self.audit.days(filter)
     }
 
+    /// How many sessions wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.journal.as_ref().map_or(0, |journal| journal.waiting())
+    }
+
     /// How many entries of the audit there was no room for while the store failed.
     #[must_use]
     pub fn audit_crowded_out(&self) -> u64 {

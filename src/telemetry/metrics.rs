@@ -217,6 +217,8 @@ pub struct SessionCounts {
     pub store_writes: (u64, u64),
     /// The store cannot be written at present.
     pub store_degraded: bool,
+    /// Sessions that wait to be written.
+    pub store_waiting: usize,
     /// Entries of the audit that the store had no room for, since the start.
     pub audit_crowded_out: u64,
 }
@@ -339,6 +341,8 @@ impl Metrics {
         out.sample(name, &[], sessions.crowded_out as u64);
         out.family("tenure_store_degraded", "gauge", "1 while the store cannot be written.");
         out.sample("tenure_store_degraded", &[], u64::from(sessions.store_degraded));
+        out.family("tenure_store_waiting", "gauge", "Sessions that wait to be written.");
+        out.sample("tenure_store_waiting", &[], sessions.store_waiting as u64);
         let name = "tenure_audit_crowded_out_total";
         out.family(
             name,

@@ -105,10 +105,12 @@ impl Writer {
 
     fn write(&mut self, journal: &Journal, batch: Batch) {
         let now = self.clock.now();
-        let changes: Vec<(Arc<Cell>, Changed)> =
+        let mut changes: Vec<(Arc<Cell>, Changed)> =
             batch.cells.into_iter().map(|cell| (Arc::clone(&cell), cell.take_changes())).collect();
+        changes.retain(|(cell, changed)| !is_forgotten_unwritten(cell, *changed));
+        let mut fresh = Vec::new();
         for (cell, changed) in &changes {
-            self.prepare(cell, *changed, now);
+            self.prepare(cell, *changed, &mut fresh, now);
         }
         let active = self.take_due(if batch.last { Moment::MAX } else { now });
         let nothing = batch.facts.is_empty() && batch.entries.is_empty();
@@ -121,8 +123,11 @@ impl Writer {
             Ok(()) => self.release(&changes),
             Err(_) => {
                 journal.put_back(batch.facts, batch.entries);
-                self.put_back(journal, changes, active, now);
+                self.put_back(journal, changes, &fresh, active, now);
             }
+        }
+        if let (Err(why), true) = (&outcome, batch.last) {
+            tracing::error!(%why, "the store could not be written at the end: what happened last is lost with this process");
         }
         journal.done(batch.number, outcome.is_ok());
         if outcome.is_err() && !batch.last {
@@ -132,9 +137,10 @@ impl Writer {
     }
 
     /// Gives the session its slot, and its activity the moment at which it is written.
-    fn prepare(&mut self, cell: &Arc<Cell>, changed: Changed, now: Moment) {
+    fn prepare(&mut self, cell: &Arc<Cell>, changed: Changed, fresh: &mut Vec<Arc<Cell>>, now: Moment) {
         if cell.slot.load(Ordering::Relaxed) == 0 && changed.has(Changed::RECORD) {
             cell.slot.store(self.slots.take(), Ordering::Relaxed);
+            fresh.push(Arc::clone(cell));
         }
         // A record that is written tells the activity too.
         if changed.has(Changed::ACTIVITY) && !changed.has(Changed::RECORD) && cell.schedule() {
@@ -194,11 +200,16 @@ impl Writer {
         &mut self,
         journal: &Journal,
         changes: Vec<(Arc<Cell>, Changed)>,
+        fresh: &[Arc<Cell>],
         active: Vec<Arc<Cell>>,
         now: Moment,
     ) {
+        // Who is forgotten before it was ever written leaves the queue: a flood of visitors must not fill it (law 12).
+        self.slots.free.extend(fresh.iter().map(|cell| cell.slot.swap(0, Ordering::Relaxed)));
         for (cell, changed) in changes {
-            journal.mark(&cell, changed.without(Changed::ACTIVITY));
+            if let Some(left) = changed.without(Changed::ACTIVITY) {
+                journal.mark(&cell, left);
+            }
         }
         for cell in active {
             if cell.schedule() {
@@ -220,6 +231,12 @@ impl Writer {
             Ok(false) | Err(_) => self.clean_at = now.plus(CLEANED_EVERY),
         }
     }
+}
+
+/// Nothing of it is in the store, and nothing is to be. It gets no slot any more.
+fn is_forgotten_unwritten(cell: &Cell, changed: Changed) -> bool {
+    let unwritten = || cell.slot.compare_exchange(0, NOWHERE, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    changed.has(Changed::GONE) && unwritten()
 }
 
 fn write_changes(

@@ -64,3 +64,33 @@ async fn a_day_of_traffic_leaves_the_files_bounded() {
     let Opened { table, .. } = open(&place, book, &clock);
     assert_eq!(table.counts(), left, "and a restart finds what was there");
 }
+
+/// While nothing can be written, those who are forgotten before they ever were do not pile up (law 12).
+#[test]
+fn a_flood_of_visitors_does_not_fill_the_queue_of_a_store_that_fails() {
+    let place = tempfile::tempdir().unwrap();
+    let (clock, trouble) = (Clock::manual(AT), Arc::new(Trouble::default()));
+    let opening = Opening { path: place.path(), secret: None, clock, trouble: Arc::clone(&trouble) };
+    let book = Book { anonymous_sessions: 100, ..book(Policy::default()) };
+    let Opened { table, disk, .. } = Disk::open(&opening, book, Arc::new(Recorder::default())).unwrap();
+    let blocker = rusqlite::Connection::open(place.path().join("sessions.db")).unwrap();
+    blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut n = 0;
+    // A write fails when it has waited for some seconds.
+    while trouble.counts().1 < 2 {
+        for _ in 0..100 {
+            n += 1;
+            table.start(&newcomer(&[n]), AT);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(n > 10_000, "{n} visitors");
+    blocker.execute_batch("ROLLBACK").unwrap();
+    drop(disk);
+    assert_eq!((table.waiting(), table.counts().anonymous), (0, 100));
+    let select = "SELECT count(*), max(slot) FROM session";
+    let (rows, last): (u64, u64) =
+        blocker.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(rows, 100, "nobody else is there");
+    assert!(last < n / 2, "nor ever had a place: the last one is {last} after {n} visitors");
+}
