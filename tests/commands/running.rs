@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub(crate) struct Running {
     child: Child,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
+    /// What takes down what it prints.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -33,10 +36,9 @@ impl Running {
     fn begin(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (<Arc<Mutex<String>>>::default(), <Arc<Mutex<String>>>::default());
-        keep(child.stdout.take().unwrap(), &out);
         let stderr: ChildStderr = child.stderr.take().unwrap();
-        keep(stderr, &err);
-        Self { child, out, err }
+        let readers = vec![keep(child.stdout.take().unwrap(), &out), keep(stderr, &err)];
+        Self { child, out, err, readers }
     }
 
     pub(crate) fn out(&self) -> String {
@@ -71,6 +73,18 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits until it has ended or has said `words`; its status where it has ended.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub(crate) async fn ends_or_says(&mut self, words: &str) -> Option<ExitStatus> {
+        let mut status = None;
+        let decided = comes_true(Duration::from_secs(20), async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some() || self.err().contains(words)
+        });
+        assert!(decided.await, "it neither ends nor says {words:?}:\n{}", self.err());
+        status
+    }
+
     /// Waits for its end.
     pub(crate) async fn ends(&mut self) -> ExitStatus {
         let mut status = None;
@@ -79,6 +93,8 @@ impl Running {
             status.is_some()
         });
         assert!(ended.await, "it goes on:\n{}", self.err());
+        // Its last words may still be on their way.
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         status.unwrap()
     }
 }
@@ -90,7 +106,7 @@ impl Drop for Running {
     }
 }
 
-fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) {
+fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let to = Arc::clone(to);
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -98,5 +114,5 @@ fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) {
             text.push_str(&line);
             text.push('\n');
         }
-    });
+    })
 }

@@ -91,7 +91,11 @@ impl Site {
 
     /// Starts the gateway on the directory as it is.
     pub(crate) async fn start(&self) -> Live {
-        let gateway = self.begin("");
+        self.live(self.begin("")).await
+    }
+
+    /// One that was begun and serves, or is about to.
+    pub(crate) async fn live(&self, gateway: Running) -> Live {
         Live::of(gateway, &self.token).await
     }
 
