@@ -55,7 +55,7 @@ pub(super) fn read(mut section: Section<'_>, apps: &[ReadApp], tenancy: &Tenancy
     });
     section.finish();
     let apps = apps.iter().map(|read| (read.app.name.clone(), read.layer)).collect();
-    Layers { base, bounds, apps, tenants, roles, users }
+    Layers { base, bounds, apps, tenants, roles, users, ..Layers::default() }
 }
 
 const NAME: &str = "say whom the layer is for: name = \"...\"";
