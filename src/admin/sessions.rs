@@ -97,7 +97,7 @@ pub(super) async fn end(
         "revoke",
         &format!("session={} ended={}", session.id(), u8::from(ended)),
     );
-    in_force(&admin).await?;
+    in_force(&admin, ENDED).await?;
     Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
 }
 
@@ -184,19 +184,22 @@ async fn revoke_filter(
         format!("{filter} except={} matched={matched} ended={} dry_run={dry_run}", except.len(), ended.len());
     audit::administered(&caller.name, "revoke", &detail);
     if !ended.is_empty() {
-        in_force(admin).await?;
+        in_force(admin, ENDED).await?;
     }
     Ok(Revoked { matched, ended: ended.len() })
 }
 
-async fn in_force(admin: &Admin) -> Result<(), Problem> {
+const ENDED: &str = "the sessions have ended";
+
+/// Waits until what was `done` is in force on every connection, and would survive the process.
+pub(super) async fn in_force(admin: &Admin, done: &str) -> Result<(), Problem> {
     if !admin.gateway.in_force().await {
-        return Err(Problem::unconfirmed("a worker has not yet confirmed that its connections are cut"));
+        let by = "a worker has not yet confirmed that its connections are cut";
+        return Err(Problem::unconfirmed(done, by));
     }
     if !admin.gateway.is_safe().await {
-        return Err(Problem::unconfirmed(
-            "the store has not confirmed it yet; a restart now could bring them back",
-        ));
+        let by = "the store has not confirmed it yet; a restart now could undo it";
+        return Err(Problem::unconfirmed(done, by));
     }
     Ok(())
 }

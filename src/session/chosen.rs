@@ -1,6 +1,7 @@
 //! What was set while the gateway runs: layers that stand above those of the file, field by field.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::layers::Layer;
 
@@ -28,6 +29,18 @@ pub enum Place {
     },
 }
 
+/// As logs and the audit name it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(name) => write!(f, "app={name:?}"),
+            Self::Tenant(name) => write!(f, "tenant={name:?}"),
+            Self::Role(name) => write!(f, "role={name:?}"),
+            Self::User { tenant, user } => write!(f, "tenant={tenant:?} user={user:?}"),
+        }
+    }
+}
+
 /// What was set in one place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
@@ -44,7 +57,9 @@ pub enum Full {
     #[error("no more than {MAX_CHOSEN} layers can be set in all: remove one first")]
     Layers,
     /// See [`MAX_USERS_OF_TENANT`].
-    #[error("no more than {MAX_USERS_OF_TENANT} users of one tenant can have a layer of their own: remove one first")]
+    #[error(
+        "no more than {MAX_USERS_OF_TENANT} users of one tenant can have a layer of their own: remove one first"
+    )]
     UsersOfTenant,
 }
 
@@ -70,11 +85,19 @@ impl Chosen {
         self.0.iter()
     }
 
-    /// This with `choice` in `place`, instead of what was there. A layer that sets nothing is as good as none.
+    /// This with `choice` in `place` instead of what was there, or with nothing there.
     ///
     /// # Errors
     /// [`Full`]: there are as many as there may be.
-    pub fn with(&self, place: &Place, choice: Choice) -> Result<Self, Full> {
+    pub fn changed(&self, place: &Place, choice: Option<Choice>) -> Result<Self, Full> {
+        match choice {
+            Some(choice) => self.with(place, choice),
+            None => Ok(self.without(place)),
+        }
+    }
+
+    /// A layer that sets nothing is as good as none.
+    fn with(&self, place: &Place, choice: Choice) -> Result<Self, Full> {
         if choice.layer == Layer::default() {
             return Ok(self.without(place));
         }
@@ -85,9 +108,7 @@ impl Chosen {
         Ok(changed)
     }
 
-    /// This without what was set in `place`.
-    #[must_use]
-    pub fn without(&self, place: &Place) -> Self {
+    fn without(&self, place: &Place) -> Self {
         let mut changed = self.clone();
         changed.0.remove(place);
         changed
@@ -142,11 +163,11 @@ mod tests {
     fn one_tenant_cannot_use_up_the_room_of_all() {
         let full: Chosen = (0..MAX_USERS_OF_TENANT).map(|n| (user(n), choice())).collect();
         assert_eq!(full.with(&user(MAX_USERS_OF_TENANT), choice()), Err(Full::UsersOfTenant));
-        let other = Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: true };
+        let other =
+            Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: true };
         assert_eq!(full.with(&user(7), other).unwrap().get(&user(7)), Some(&other), "in its own place");
         assert!(full.with(&Place::User { tenant: "other".into(), user: "1".into() }, choice()).is_ok());
-        let all: Chosen =
-            (0..MAX_CHOSEN).map(|n| (Place::Tenant(n.to_string()), choice())).collect();
+        let all: Chosen = (0..MAX_CHOSEN).map(|n| (Place::Tenant(n.to_string()), choice())).collect();
         assert_eq!(all.with(&Place::App("crm".into()), choice()), Err(Full::Layers));
     }
 }
