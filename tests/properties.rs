@@ -12,7 +12,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tenure::session::activity::Kind;
-use tenure::session::chosen::{Choice, Chosen, Place};
+use tenure::session::chosen::{Choice, Chosen, Holder};
 use tenure::session::cookie::{Attributes, RequestCookies, deletion, read_set_cookie};
 use tenure::session::gate::{
     Action, Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh,
@@ -274,26 +274,26 @@ fn layer() -> impl Strategy<Value = Layer> {
     )
 }
 
-/// Every place that has a say about [`ANN`].
-fn places() -> [Place; 5] {
+/// Everyone who has a say about Ann of acme, an admin and a guest, at the app crm.
+fn holders() -> [Holder; 5] {
     [
-        Place::App("crm".into()),
-        Place::Tenant("acme".into()),
-        Place::Role("admin".into()),
-        Place::Role("guest".into()),
-        Place::User { tenant: "acme".into(), user: "ann".into() },
+        Holder::App("crm".into()),
+        Holder::Tenant("acme".into()),
+        Holder::Role("admin".into()),
+        Holder::Role("guest".into()),
+        Holder::User { tenant: "acme".into(), user: "ann".into() },
     ]
 }
 
-/// The file's layers, one for each of [`places`].
+/// The file's layers, one for each of [`holders`].
 fn filed(layers: &[Layer], bounds: Bounds) -> Layers {
     let mut filed = Layers { bounds, ..Layers::default() };
-    for (place, layer) in places().into_iter().zip(layers) {
-        match place {
-            Place::App(name) => filed.apps.insert(name, *layer),
-            Place::Tenant(name) => filed.tenants.insert(name, *layer),
-            Place::Role(name) => filed.roles.insert(name, *layer),
-            Place::User { tenant, user } => filed.users.insert((tenant, user), *layer),
+    for (holder, layer) in holders().into_iter().zip(layers) {
+        match holder {
+            Holder::App(name) => filed.apps.insert(name, *layer),
+            Holder::Tenant(name) => filed.tenants.insert(name, *layer),
+            Holder::Role(name) => filed.roles.insert(name, *layer),
+            Holder::User { tenant, user } => filed.users.insert((tenant, user), *layer),
         };
     }
     filed
@@ -321,19 +321,19 @@ proptest! {
         let mut layers = filed(&file, bounds);
         let before = layers.clone();
         let mut chosen = Chosen::default();
-        for (place, set) in places().iter().zip(&set) {
+        for (holder, set) in holders().iter().zip(&set) {
             let choice = set.map(|(layer, bounded)| Choice { layer, bounded });
-            chosen = chosen.changed(place, choice).unwrap();
+            chosen = chosen.changed(holder, choice).unwrap();
         }
         layers.chosen = Arc::new(chosen);
-        let merged: Vec<Layer> = places().iter().map(|place| layers.comes_to(place)).collect();
+        let merged: Vec<Layer> = holders().iter().map(|holder| layers.comes_to(holder)).collect();
         let roles = ["admin".to_owned(), "guest".to_owned()];
         let ann = Subject { app: "crm", tenant: Some("acme"), user: Some("ann"), roles: &roles };
         prop_assert_eq!(layers.effective(&ann), filed(&merged, bounds).effective(&ann));
-        for (at, ((place, file), set)) in places().iter().zip(&file).zip(&set).enumerate() {
+        for (at, ((holder, file), set)) in holders().iter().zip(&file).zip(&set).enumerate() {
             // By hand: what was set, else the file's; moved within the bounds where a tenant chose it.
             let wish = set.and_then(|(layer, _)| layer.idle_timeout);
-            let is_tenant = matches!(place, Place::Tenant(_));
+            let is_tenant = matches!(holder, Holder::Tenant(_));
             let clamped = is_tenant || (wish.is_some() && set.is_some_and(|(_, bounded)| bounded));
             let idle = wish.or(file.idle_timeout);
             let idle = if clamped { idle.map(|idle| idle.min(Limit::At(Span::from_ms(max)))) } else { idle };
@@ -341,8 +341,8 @@ proptest! {
             let on_limit = set.and_then(|(layer, _)| layer.on_limit).or(file.on_limit);
             prop_assert_eq!(merged[at].on_limit, on_limit);
         }
-        for place in places() {
-            layers.chosen = Arc::new(layers.chosen.changed(&place, None).unwrap());
+        for holder in holders() {
+            layers.chosen = Arc::new(layers.chosen.changed(&holder, None).unwrap());
         }
         prop_assert_eq!(layers, before, "taken back, nothing is left of it");
     }

@@ -13,7 +13,7 @@ use super::caller::{Caller, Document, Parameters, Segments};
 use super::problem::{PROBLEM, Problem};
 use super::sessions::in_force;
 use crate::config::{Settings, within};
-use crate::session::chosen::{Choice, Full, Place};
+use crate::session::chosen::{Choice, Full, Holder};
 use crate::session::layers::{Layer, Layers};
 use crate::telemetry::audit;
 
@@ -60,12 +60,12 @@ pub(super) struct LayerChange {
 }
 
 impl LayerDocument {
-    fn new(place: &Place, layers: &Layers) -> Self {
-        let (layer, name, tenant) = match place.clone() {
-            Place::App(name) => ("app", name, None),
-            Place::Tenant(name) => ("tenant", name, None),
-            Place::Role(name) => ("role", name, None),
-            Place::User { tenant, user } => ("user", user, Some(tenant)),
+    fn new(holder: &Holder, layers: &Layers) -> Self {
+        let (layer, name, tenant) = match holder.clone() {
+            Holder::App(name) => ("app", name, None),
+            Holder::Tenant(name) => ("tenant", name, None),
+            Holder::Role(name) => ("role", name, None),
+            Holder::User { tenant, user } => ("user", user, Some(tenant)),
         };
         // Every app of the file has a layer, which mostly says nothing.
         let said = |layer: &&Layer| **layer != Layer::default();
@@ -73,9 +73,9 @@ impl LayerDocument {
             layer,
             name,
             tenant,
-            file: layers.of_file(place).filter(said).map(Settings::from),
-            set: layers.chosen.get(place).map(|choice| Settings::from(&choice.layer)),
-            comes_to: Settings::from(&layers.comes_to(place)),
+            file: layers.of_file(holder).filter(said).map(Settings::from),
+            set: layers.chosen.get(holder).map(|choice| Settings::from(&choice.layer)),
+            comes_to: Settings::from(&layers.comes_to(holder)),
         }
     }
 }
@@ -100,10 +100,10 @@ pub(super) async fn show(
     Parameters(query): Parameters<LayerQuery>,
 ) -> Result<Json<LayerDocument>, Problem> {
     caller.needs("policy.read")?;
-    let place = place(&admin, &caller, &kind, &name, query.tenant.as_deref())?;
+    let holder = holder(&admin, &caller, &kind, &name, query.tenant.as_deref())?;
     let layers = admin.gateway.layers();
-    let known = admin.gateway.config().names(&place) || layers.chosen.get(&place).is_some();
-    if known { Ok(Json(LayerDocument::new(&place, &layers))) } else { Err(Problem::not_found()) }
+    let known = admin.gateway.config().names(&holder) || layers.chosen.get(&holder).is_some();
+    if known { Ok(Json(LayerDocument::new(&holder, &layers))) } else { Err(Problem::not_found()) }
 }
 
 /// Sets a layer, in the place of what was set there before. It holds for living sessions when the call returns.
@@ -133,16 +133,16 @@ pub(super) async fn set(
     Parameters(query): Parameters<LayerQuery>,
     Document(settings): Document<Settings>,
 ) -> Result<Json<LayerChange>, Problem> {
-    let place = place_to_write(&admin, &caller, &kind, &name, &query)?;
-    if !admin.gateway.config().names(&place) {
+    let holder = holder_to_write(&admin, &caller, &kind, &name, &query)?;
+    if !admin.gateway.config().names(&holder) {
         return Err(Problem::not_found());
     }
     let layer = settings.read().map_err(Problem::bad_request)?;
     let bounded = caller.tenant.is_some();
-    if bounded || matches!(place, Place::Tenant(_)) {
-        within(&layer, &admin.gateway.config().policy.bounds).map_err(unprocessable)?;
+    if bounded || matches!(holder, Holder::Tenant(_)) {
+        within(&layer, &admin.gateway.config().policy.bounds).map_err(|why| unprocessable(&why))?;
     }
-    change(admin, caller, place, Some(Choice { layer, bounded }), query.preview).await.map(Json)
+    change(admin, caller, holder, Some(Choice { layer, bounded }), query.preview).await.map(Json)
 }
 
 /// Takes back what was set in a layer: the file's holds again. To take back what is not there changes nothing.
@@ -167,98 +167,99 @@ pub(super) async fn remove(
     Segments(kind, name): Segments,
     Parameters(query): Parameters<LayerQuery>,
 ) -> Result<Json<LayerChange>, Problem> {
-    let place = place_to_write(&admin, &caller, &kind, &name, &query)?;
+    let holder = holder_to_write(&admin, &caller, &kind, &name, &query)?;
     let gateway = &admin.gateway;
-    if !gateway.config().names(&place) && gateway.layers().chosen.get(&place).is_none() {
+    if !gateway.config().names(&holder) && gateway.layers().chosen.get(&holder).is_none() {
         return Err(Problem::not_found());
     }
-    change(admin, caller, place, None, query.preview).await.map(Json)
+    change(admin, caller, holder, None, query.preview).await.map(Json)
 }
 
 /// The place that a path names, in the form that sessions carry, if the caller may know of it (R18).
-fn place(
+fn holder(
     admin: &Admin,
     caller: &Caller,
     kind: &str,
     name: &str,
     tenant: Option<&str>,
-) -> Result<Place, Problem> {
+) -> Result<Holder, Problem> {
     let tenancy = admin.gateway.config().tenancy();
     let normal = |text: &str| tenancy.normal(text).map_err(Problem::bad_request);
     if tenant.is_some() && kind != "user" {
         return Err(Problem::bad_request("tenant= belongs to the layer of a user"));
     }
-    let place = match kind {
-        "app" => Place::App(name.to_owned()),
-        "role" => Place::Role(name.to_owned()),
-        "tenant" => Place::Tenant(normal(name)?),
+    let holder = match kind {
+        "app" => Holder::App(name.to_owned()),
+        "role" => Holder::Role(name.to_owned()),
+        "tenant" => Holder::Tenant(normal(name)?),
         "user" => {
             let own = caller.tenant.as_deref().or(tenancy.only());
             let tenant = tenant.map(normal).transpose()?.or_else(|| own.map(str::to_owned));
             let missing = || Problem::bad_request("users belong to a tenant: name it with tenant=");
-            Place::User { tenant: tenant.ok_or_else(missing)?, user: normal(name)? }
+            Holder::User { tenant: tenant.ok_or_else(missing)?, user: normal(name)? }
         }
         _ => return Err(Problem::not_found()),
     };
-    match &place {
-        Place::Tenant(tenant) | Place::User { tenant, .. } if !caller.sees(Some(tenant)) => {
+    match &holder {
+        Holder::Tenant(tenant) | Holder::User { tenant, .. } if !caller.sees(Some(tenant)) => {
             Err(Problem::not_found())
         }
-        Place::App(_) | Place::Role(_) | Place::Tenant(_) | Place::User { .. } => Ok(place),
+        Holder::App(_) | Holder::Role(_) | Holder::Tenant(_) | Holder::User { .. } => Ok(holder),
     }
 }
 
 /// The same, if the caller may change what is there: a tenant changes its own layer and those of its users.
-fn place_to_write(
+fn holder_to_write(
     admin: &Admin,
     caller: &Caller,
     kind: &str,
     name: &str,
     query: &LayerQuery,
-) -> Result<Place, Problem> {
+) -> Result<Holder, Problem> {
     caller.needs("policy.write")?;
-    let place = place(admin, caller, kind, name, query.tenant.as_deref())?;
-    match place {
-        Place::App(_) | Place::Role(_) => caller.needs_everywhere("policy.write")?,
-        Place::Tenant(_) | Place::User { .. } => {}
+    let holder = holder(admin, caller, kind, name, query.tenant.as_deref())?;
+    match holder {
+        Holder::App(_) | Holder::Role(_) => caller.needs_everywhere("policy.write")?,
+        Holder::Tenant(_) | Holder::User { .. } => {}
     }
-    Ok(place)
+    Ok(holder)
 }
 
 async fn change(
     admin: Admin,
     caller: Caller,
-    place: Place,
+    holder: Holder,
     choice: Option<Choice>,
     preview: bool,
 ) -> Result<LayerChange, Problem> {
     let mut layers = admin.gateway.layers();
-    let old = layers.chosen.get(&place).copied();
-    let ended = carry_out(&admin, &place, choice, preview).await?;
+    let old = layers.chosen.get(&holder).copied();
+    let ended = carry_out(&admin, &holder, choice, preview).await?;
     if !preview {
-        let detail = format!("{place} old={} new={} ended={ended}", text(old), text(choice));
+        let detail = format!("{holder} old={} new={} ended={ended}", text(old), text(choice));
         audit::administered(&caller.name, "policy", &detail);
         in_force(&admin, "the policy holds here").await?;
     }
-    layers.chosen = Arc::new(layers.chosen.changed(&place, choice).map_err(unprocessable)?);
-    let policy = LayerDocument::new(&place, &layers);
+    layers.chosen = Arc::new(layers.chosen.changed(&holder, choice).map_err(|why| unprocessable(&why))?);
+    let policy = LayerDocument::new(&holder, &layers);
     Ok(LayerChange { preview, ended, kept: admin.gateway.keeps(), policy })
 }
 
 /// Looks at every session, which takes a while where there are many: aside from the thread that serves the API.
 async fn carry_out(
     admin: &Admin,
-    place: &Place,
+    holder: &Holder,
     choice: Option<Choice>,
     preview: bool,
 ) -> Result<usize, Problem> {
-    let (gateway, place) = (Arc::clone(&admin.gateway), place.clone());
-    let act = move || if preview { gateway.foresee(&place, choice) } else { gateway.choose(&place, choice) };
+    let (gateway, holder) = (Arc::clone(&admin.gateway), holder.clone());
+    let act =
+        move || if preview { gateway.foresee(&holder, choice) } else { gateway.choose(&holder, choice) };
     let broken = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the change broke off; see the log");
-    tokio::task::spawn_blocking(act).await.map_err(broken)?.map_err(|full: Full| unprocessable(full))
+    tokio::task::spawn_blocking(act).await.map_err(broken)?.map_err(|full: Full| unprocessable(&full))
 }
 
-fn unprocessable(why: impl ToString) -> Problem {
+fn unprocessable(why: &impl ToString) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
 }
 

@@ -33,7 +33,7 @@ use utoipa_axum::routes;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::session::chosen::{Choice, Full, Place};
+use crate::session::chosen::{Choice, Full, Holder};
 use crate::session::layers::Layers;
 use crate::store::Table;
 use crate::telemetry::Metrics;
@@ -71,13 +71,13 @@ pub trait Gateway: Send + Sync {
     ///
     /// # Errors
     /// [`Full`]; nothing has changed then.
-    fn choose(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full>;
+    fn choose(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full>;
 
     /// How many sessions [`Gateway::choose`] would end now. Blocks for a while.
     ///
     /// # Errors
     /// [`Full`].
-    fn foresee(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full>;
+    fn foresee(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full>;
 
     /// Whether what is set outlives the process.
     fn keeps(&self) -> bool;

@@ -10,7 +10,7 @@ use super::model::{SubjectQuery, named};
 use super::problem::{PROBLEM, Problem};
 use crate::config::{Config, Settings};
 use crate::session::Span;
-use crate::session::chosen::{Chosen, Place};
+use crate::session::chosen::{Chosen, Holder};
 use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Subject};
 
 /// All layers of policy.
@@ -58,21 +58,22 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
 
 /// What was set above the file, in the shape of the file's layers.
 fn set(chosen: &Chosen, caller: &Caller) -> Value {
-    let mut document = json!({ "apps": {}, "tenants": {}, "roles": {}, "users": [] });
-    for (place, choice) in chosen.iter() {
+    let (mut document, mut users) = (json!({ "apps": {}, "tenants": {}, "roles": {} }), Vec::new());
+    for (holder, choice) in chosen.iter() {
         let mut layer = write_layer(&choice.layer);
-        match place {
-            Place::App(name) => document["apps"][name] = layer,
-            Place::Role(name) => document["roles"][name] = layer,
-            Place::Tenant(name) if caller.sees(Some(name)) => document["tenants"][name] = layer,
-            Place::User { tenant, user } if caller.sees(Some(tenant)) => {
+        match holder {
+            Holder::App(name) => document["apps"][name] = layer,
+            Holder::Role(name) => document["roles"][name] = layer,
+            Holder::Tenant(name) if caller.sees(Some(name)) => document["tenants"][name] = layer,
+            Holder::User { tenant, user } if caller.sees(Some(tenant)) => {
                 layer["tenant"] = json!(tenant);
                 layer["user"] = json!(user);
-                document["users"].as_array_mut().map(|users| users.push(layer));
+                users.push(layer);
             }
-            Place::Tenant(_) | Place::User { .. } => {}
+            Holder::Tenant(_) | Holder::User { .. } => {}
         }
     }
+    document["users"] = Value::Array(users);
     document
 }
 

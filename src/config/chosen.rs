@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Settings};
-use crate::session::chosen::{Choice, Chosen, Place};
+use crate::session::chosen::{Choice, Chosen, Holder};
 
 /// The version that this program writes, and the newest that it reads.
 const VERSION: u64 = 1;
@@ -58,7 +58,7 @@ struct Entry {
 /// What the store is to keep.
 #[must_use]
 pub fn write_chosen(chosen: &Chosen) -> Vec<u8> {
-    let layers = chosen.iter().map(|(place, choice)| entry(place, choice)).collect();
+    let layers = chosen.iter().map(|(holder, choice)| entry(holder, choice)).collect();
     // Texts and numbers alone: nothing of it can fail to be written.
     serde_json::to_vec(&Document { version: VERSION, layers }).unwrap_or_default()
 }
@@ -78,37 +78,37 @@ pub fn read_chosen(kept: &[u8]) -> Result<Chosen, ChosenFault> {
     document.layers.iter().map(read_entry).collect()
 }
 
-fn entry(place: &Place, choice: &Choice) -> Entry {
+fn entry(holder: &Holder, choice: &Choice) -> Entry {
     let rest = Entry { bounded: choice.bounded, set: (&choice.layer).into(), ..Entry::default() };
-    match place.clone() {
-        Place::App(name) => Entry { app: Some(name), ..rest },
-        Place::Role(name) => Entry { role: Some(name), ..rest },
-        Place::Tenant(name) => Entry { tenant: Some(name), ..rest },
-        Place::User { tenant, user } => Entry { tenant: Some(tenant), user: Some(user), ..rest },
+    match holder.clone() {
+        Holder::App(name) => Entry { app: Some(name), ..rest },
+        Holder::Role(name) => Entry { role: Some(name), ..rest },
+        Holder::Tenant(name) => Entry { tenant: Some(name), ..rest },
+        Holder::User { tenant, user } => Entry { tenant: Some(tenant), user: Some(user), ..rest },
     }
 }
 
-fn read_entry(entry: &Entry) -> Result<(Place, Choice), ChosenFault> {
+fn read_entry(entry: &Entry) -> Result<(Holder, Choice), ChosenFault> {
     let name = String::clone;
-    let place = match (&entry.app, &entry.role, &entry.tenant, &entry.user) {
-        (Some(app), None, None, None) => Place::App(name(app)),
-        (None, Some(role), None, None) => Place::Role(name(role)),
-        (None, None, Some(tenant), None) => Place::Tenant(name(tenant)),
-        (None, None, Some(tenant), Some(user)) => Place::User { tenant: name(tenant), user: name(user) },
+    let holder = match (&entry.app, &entry.role, &entry.tenant, &entry.user) {
+        (Some(app), None, None, None) => Holder::App(name(app)),
+        (None, Some(role), None, None) => Holder::Role(name(role)),
+        (None, None, Some(tenant), None) => Holder::Tenant(name(tenant)),
+        (None, None, Some(tenant), Some(user)) => Holder::User { tenant: name(tenant), user: name(user) },
         _ => return Err(ChosenFault::Damaged { what: "a layer does not say whom it is for".to_owned() }),
     };
     let layer = entry.set.read().map_err(|what| ChosenFault::Damaged { what })?;
-    Ok((place, Choice { layer, bounded: entry.bounded }))
+    Ok((holder, Choice { layer, bounded: entry.bounded }))
 }
 
 impl Config {
     /// Whether the configuration knows whom this place is for. Tenants and users are whoever signs in.
     #[must_use]
-    pub fn names(&self, place: &Place) -> bool {
-        match place {
-            Place::App(name) => self.apps.iter().any(|app| app.name == *name),
-            Place::Role(name) => self.roles.contains_key(name),
-            Place::Tenant(_) | Place::User { .. } => true,
+    pub fn names(&self, holder: &Holder) -> bool {
+        match holder {
+            Holder::App(name) => self.apps.iter().any(|app| app.name == *name),
+            Holder::Role(name) => self.roles.contains_key(name),
+            Holder::Tenant(_) | Holder::User { .. } => true,
         }
     }
 }
@@ -127,10 +127,10 @@ mod tests {
         let other =
             Layer { max_concurrent: Some(Limit::Off), on_limit: Some(OnLimit::Ask), ..Layer::default() };
         let chosen: Chosen = [
-            (Place::App(name()), Choice { layer, bounded: false }),
-            (Place::Tenant(name()), Choice { layer: other, bounded: true }),
-            (Place::Role(name()), Choice { layer, bounded: false }),
-            (Place::User { tenant: name(), user: name() }, Choice { layer: other, bounded: true }),
+            (Holder::App(name()), Choice { layer, bounded: false }),
+            (Holder::Tenant(name()), Choice { layer: other, bounded: true }),
+            (Holder::Role(name()), Choice { layer, bounded: false }),
+            (Holder::User { tenant: name(), user: name() }, Choice { layer: other, bounded: true }),
         ]
         .into_iter()
         .collect();

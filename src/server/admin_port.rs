@@ -21,7 +21,7 @@ use super::gateway::{Alive, Inner, StartError};
 use super::listener;
 use crate::admin::{self, Admin, Peer};
 use crate::config::{self, AdminListen, Config};
-use crate::session::chosen::{Choice, Full, Place};
+use crate::session::chosen::{Choice, Full, Holder};
 use crate::session::layers::Layers;
 
 /// Most connections of one of these listeners; further ones wait in the kernel's queue.
@@ -191,12 +191,12 @@ impl admin::Gateway for Control {
         self.0.layers()
     }
 
-    fn choose(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full> {
-        self.0.choose(place, choice)
+    fn choose(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
+        self.0.choose(holder, choice)
     }
 
-    fn foresee(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full> {
-        self.0.foresee(place, choice)
+    fn foresee(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
+        self.0.foresee(holder, choice)
     }
 
     fn keeps(&self) -> bool {

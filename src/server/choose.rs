@@ -6,7 +6,7 @@ use super::gateway::Inner;
 use super::keeping::POLICIES;
 use super::settings::{book, layers};
 use crate::config::write_chosen;
-use crate::session::chosen::{Choice, Full, Place};
+use crate::session::chosen::{Choice, Full, Holder};
 use crate::session::layers::Layers;
 
 impl Inner {
@@ -22,10 +22,10 @@ impl Inner {
     ///
     /// # Errors
     /// [`Full`]: there is no room; nothing has changed then.
-    pub fn choose(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full> {
+    pub fn choose(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
         let _one_at_a_time = self.reloading.lock();
         let old = self.chosen.load_full();
-        let new = Arc::new(old.changed(place, choice)?);
+        let new = Arc::new(old.changed(holder, choice)?);
         if new == old {
             return Ok(0);
         }
@@ -40,10 +40,10 @@ impl Inner {
     ///
     /// # Errors
     /// [`Full`].
-    pub fn foresee(&self, place: &Place, choice: Option<Choice>) -> Result<usize, Full> {
+    pub fn foresee(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
         let _one_at_a_time = self.reloading.lock();
         let old = self.chosen.load();
-        let new = Arc::new(old.changed(place, choice)?);
+        let new = Arc::new(old.changed(holder, choice)?);
         let (table, now) = (&self.shared().table, self.shared().clock.now());
         Ok(table.foresee(book(&self.config(), &new), now))
     }

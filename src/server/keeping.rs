@@ -66,7 +66,7 @@ impl Keeping {
 /// What was set for an app or a role that the configuration does not name any more has no effect, and is kept: it may come
 /// back with the next file.
 fn tell_of_strangers(config: &Config, chosen: &Chosen) {
-    for (place, _) in chosen.iter().filter(|(place, _)| !config.names(place)) {
-        tracing::warn!(%place, "a policy was set for what the configuration does not name; it has no effect");
+    for (holder, _) in chosen.iter().filter(|(holder, _)| !config.names(holder)) {
+        tracing::warn!(%holder, "a policy was set for what the configuration does not name; it has no effect");
     }
 }

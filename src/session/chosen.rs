@@ -13,7 +13,7 @@ pub const MAX_USERS_OF_TENANT: usize = 1000;
 
 /// Whom a layer is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Holder {
     /// An app, by its name.
     App(String),
     /// A tenant.
@@ -30,7 +30,7 @@ pub enum Place {
 }
 
 /// As logs and the audit name it.
-impl fmt::Display for Place {
+impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App(name) => write!(f, "app={name:?}"),
@@ -65,13 +65,13 @@ pub enum Full {
 
 /// Everything that was set. A value: a change makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chosen(BTreeMap<Place, Choice>);
+pub struct Chosen(BTreeMap<Holder, Choice>);
 
 impl Chosen {
     /// What was set in this place.
     #[must_use]
-    pub fn get(&self, place: &Place) -> Option<&Choice> {
-        self.0.get(place)
+    pub fn get(&self, holder: &Holder) -> Option<&Choice> {
+        self.0.get(holder)
     }
 
     /// Whether nothing was set.
@@ -80,8 +80,8 @@ impl Chosen {
         self.0.is_empty()
     }
 
-    /// Everything, in the order of [`Place`].
-    pub fn iter(&self) -> impl Iterator<Item = (&Place, &Choice)> {
+    /// Everything, in the order of [`Holder`].
+    pub fn iter(&self) -> impl Iterator<Item = (&Holder, &Choice)> {
         self.0.iter()
     }
 
@@ -89,48 +89,48 @@ impl Chosen {
     ///
     /// # Errors
     /// [`Full`]: there are as many as there may be.
-    pub fn changed(&self, place: &Place, choice: Option<Choice>) -> Result<Self, Full> {
+    pub fn changed(&self, holder: &Holder, choice: Option<Choice>) -> Result<Self, Full> {
         match choice {
-            Some(choice) => self.with(place, choice),
-            None => Ok(self.without(place)),
+            Some(choice) => self.with(holder, choice),
+            None => Ok(self.without(holder)),
         }
     }
 
     /// A layer that sets nothing is as good as none.
-    fn with(&self, place: &Place, choice: Choice) -> Result<Self, Full> {
+    fn with(&self, holder: &Holder, choice: Choice) -> Result<Self, Full> {
         if choice.layer == Layer::default() {
-            return Ok(self.without(place));
+            return Ok(self.without(holder));
         }
         let mut changed = self.clone();
-        if changed.0.insert(place.clone(), choice).is_none() {
-            changed.has_room_for(place)?;
+        if changed.0.insert(holder.clone(), choice).is_none() {
+            changed.has_room_for(holder)?;
         }
         Ok(changed)
     }
 
-    fn without(&self, place: &Place) -> Self {
+    fn without(&self, holder: &Holder) -> Self {
         let mut changed = self.clone();
-        changed.0.remove(place);
+        changed.0.remove(holder);
         changed
     }
 
     /// Whether it is within its bounds, `place` included.
-    fn has_room_for(&self, place: &Place) -> Result<(), Full> {
+    fn has_room_for(&self, holder: &Holder) -> Result<(), Full> {
         if self.0.len() > MAX_CHOSEN {
             return Err(Full::Layers);
         }
-        let Place::User { tenant, .. } = place else { return Ok(()) };
-        let first = Place::User { tenant: tenant.clone(), user: String::new() };
-        let of_tenant = |other: &&Place| matches!(other, Place::User { tenant: t, .. } if t == tenant);
-        match self.0.range(first..).map(|(place, _)| place).take_while(of_tenant).count() {
+        let Holder::User { tenant, .. } = holder else { return Ok(()) };
+        let first = Holder::User { tenant: tenant.clone(), user: String::new() };
+        let of_tenant = |other: &&Holder| matches!(other, Holder::User { tenant: t, .. } if t == tenant);
+        match self.0.range(first..).map(|(holder, _)| holder).take_while(of_tenant).count() {
             0..=MAX_USERS_OF_TENANT => Ok(()),
             _ => Err(Full::UsersOfTenant),
         }
     }
 }
 
-impl FromIterator<(Place, Choice)> for Chosen {
-    fn from_iter<I: IntoIterator<Item = (Place, Choice)>>(all: I) -> Self {
+impl FromIterator<(Holder, Choice)> for Chosen {
+    fn from_iter<I: IntoIterator<Item = (Holder, Choice)>>(all: I) -> Self {
         Self(all.into_iter().collect())
     }
 }
@@ -146,17 +146,17 @@ mod tests {
         Choice { layer: Layer { idle_timeout, ..Layer::default() }, bounded: false }
     }
 
-    fn user(number: usize) -> Place {
-        Place::User { tenant: "acme".into(), user: number.to_string() }
+    fn user(number: usize) -> Holder {
+        Holder::User { tenant: "acme".into(), user: number.to_string() }
     }
 
     #[test]
     fn a_layer_that_sets_nothing_is_none() {
-        let place = Place::Tenant("acme".into());
-        let set = Chosen::default().with(&place, choice()).unwrap();
-        assert_eq!(set.get(&place), Some(&choice()));
-        assert!(set.with(&place, Choice::default()).unwrap().is_empty());
-        assert!(set.without(&place).is_empty());
+        let holder = Holder::Tenant("acme".into());
+        let set = Chosen::default().with(&holder, choice()).unwrap();
+        assert_eq!(set.get(&holder), Some(&choice()));
+        assert!(set.with(&holder, Choice::default()).unwrap().is_empty());
+        assert!(set.without(&holder).is_empty());
     }
 
     #[test]
@@ -166,8 +166,8 @@ mod tests {
         let other =
             Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: true };
         assert_eq!(full.with(&user(7), other).unwrap().get(&user(7)), Some(&other), "in its own place");
-        assert!(full.with(&Place::User { tenant: "other".into(), user: "1".into() }, choice()).is_ok());
-        let all: Chosen = (0..MAX_CHOSEN).map(|n| (Place::Tenant(n.to_string()), choice())).collect();
-        assert_eq!(all.with(&Place::App("crm".into()), choice()), Err(Full::Layers));
+        assert!(full.with(&Holder::User { tenant: "other".into(), user: "1".into() }, choice()).is_ok());
+        let all: Chosen = (0..MAX_CHOSEN).map(|n| (Holder::Tenant(n.to_string()), choice())).collect();
+        assert_eq!(all.with(&Holder::App("crm".into()), choice()), Err(Full::Layers));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::chosen::{Choice, Chosen, Place};
+use super::chosen::{Choice, Chosen, Holder};
 use super::{OnLimit, Policy, Span};
 
 /// A value that can be switched off in a layer. Ordered by strictness: a smaller bound is stricter, `Off` laxest.
@@ -286,25 +286,25 @@ impl Layers {
 
     /// What the file has in this place.
     #[must_use]
-    pub fn of_file(&self, place: &Place) -> Option<&Layer> {
-        match place {
-            Place::App(name) => self.apps.get(name),
-            Place::Tenant(name) => self.tenants.get(name),
-            Place::Role(name) => self.roles.get(name),
-            Place::User { tenant, user } => self.users.get(&(tenant.clone(), user.clone())),
+    pub fn of_file(&self, holder: &Holder) -> Option<&Layer> {
+        match holder {
+            Holder::App(name) => self.apps.get(name),
+            Holder::Tenant(name) => self.tenants.get(name),
+            Holder::Role(name) => self.roles.get(name),
+            Holder::User { tenant, user } => self.users.get(&(tenant.clone(), user.clone())),
         }
     }
 
     /// What this place says, all in all: what was set above what the file has, within the bounds where they hold.
     #[must_use]
-    pub fn comes_to(&self, place: &Place) -> Layer {
-        let (source, name): (fn(String) -> Source, &str) = match place {
-            Place::App(name) => (Source::App, name),
-            Place::Tenant(name) => (Source::Tenant, name),
-            Place::Role(name) => (Source::Role, name),
-            Place::User { user, .. } => (Source::User, user),
+    pub fn comes_to(&self, holder: &Holder) -> Layer {
+        let (source, name): (fn(String) -> Source, &str) = match holder {
+            Holder::App(name) => (Source::App, name),
+            Holder::Tenant(name) => (Source::Tenant, name),
+            Holder::Role(name) => (Source::Role, name),
+            Holder::User { user, .. } => (Source::User, user),
         };
-        let (level, bounds) = (self.level(place, source, name), &self.bounds);
+        let (level, bounds) = (self.level(holder, source, name), &self.bounds);
         let idle_timeout = level.says(|layer| layer.idle_timeout, |v| bounds.idle_timeout.clamp(v));
         let force_relogin = level.says(|layer| layer.force_relogin, |v| bounds.force_relogin.clamp(v));
         let max_concurrent = level.says(|layer| layer.max_concurrent, |v| bounds.max_concurrent.clamp(v));
@@ -317,23 +317,23 @@ impl Layers {
     }
 
     fn levels<'a>(&'a self, subject: &Subject<'a>) -> Levels<'a> {
-        let role = |role: &'a String| self.level(&Place::Role(role.clone()), Source::Role, role);
+        let role = |role: &'a String| self.level(&Holder::Role(role.clone()), Source::Role, role);
         Levels {
             user: subject.user.zip(subject.tenant).map(|(user, tenant)| {
-                let place = Place::User { tenant: tenant.to_owned(), user: user.to_owned() };
-                self.level(&place, Source::User, user)
+                let holder = Holder::User { tenant: tenant.to_owned(), user: user.to_owned() };
+                self.level(&holder, Source::User, user)
             }),
             roles: subject.roles.iter().map(role).collect(),
             tenant: subject
                 .tenant
-                .map(|tenant| self.level(&Place::Tenant(tenant.to_owned()), Source::Tenant, tenant)),
-            app: self.level(&Place::App(subject.app.to_owned()), Source::App, subject.app),
+                .map(|tenant| self.level(&Holder::Tenant(tenant.to_owned()), Source::Tenant, tenant)),
+            app: self.level(&Holder::App(subject.app.to_owned()), Source::App, subject.app),
         }
     }
 
-    fn level<'a>(&'a self, place: &Place, source: fn(String) -> Source, name: &'a str) -> Level<'a> {
-        let bounded = matches!(place, Place::Tenant(_));
-        Level { set: self.chosen.get(place), file: self.of_file(place), bounded, source, name }
+    fn level<'a>(&'a self, holder: &Holder, source: fn(String) -> Source, name: &'a str) -> Level<'a> {
+        let bounded = matches!(holder, Holder::Tenant(_));
+        Level { set: self.chosen.get(holder), file: self.of_file(holder), bounded, source, name }
     }
 }
 
@@ -393,13 +393,13 @@ mod tests {
     fn what_was_set_stands_above_the_file_in_its_own_place() {
         let mut layers = layers();
         layers.bounds.idle_timeout.max = Some(Span::from_secs(500));
-        let place = |user: &str| Place::User { tenant: "acme".into(), user: user.into() };
+        let holder = |user: &str| Holder::User { tenant: "acme".into(), user: user.into() };
         let choice = |secs, bounded| Choice { layer: idle(secs), bounded };
         let chosen = [
-            (Place::App("crm".into()), choice(800, false)),
-            (Place::Tenant("acme".into()), choice(600, false)),
-            (place("bob"), choice(900, true)),
-            (place("cid"), choice(900, false)),
+            (Holder::App("crm".into()), choice(800, false)),
+            (Holder::Tenant("acme".into()), choice(600, false)),
+            (holder("bob"), choice(900, true)),
+            (holder("cid"), choice(900, false)),
         ];
         layers.chosen = Arc::new(chosen.into_iter().collect());
         let ask = |user, tenant| {
@@ -413,7 +413,7 @@ mod tests {
         let by_operator = (at(900), Source::User("cid".into()), Origin::Set);
         assert_eq!(ask(Some("cid"), Some("acme")), by_operator, "the operator is not bound");
         assert_eq!(ask(None, None), (at(800), Source::App("crm".into()), Origin::Set));
-        assert_eq!(layers.comes_to(&place("bob")).idle_timeout, Some(at(500)));
-        assert_eq!(layers.comes_to(&Place::Role("admin".into())), idle(200));
+        assert_eq!(layers.comes_to(&holder("bob")).idle_timeout, Some(at(500)));
+        assert_eq!(layers.comes_to(&Holder::Role("admin".into())), idle(200));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tenure::config::check_text;
 use tenure::server::Gateway;
-use tenure::session::chosen::{Choice, Place};
+use tenure::session::chosen::{Choice, Holder};
 use tenure::session::layers::{Layer, Limit};
 use tenure::session::{OnLimit, Span};
 use tenure::store::StateFilter;
@@ -104,7 +104,10 @@ async fn what_has_ended_stays_ended_and_its_reason_is_told() {
 #[tokio::test]
 async fn the_limit_holds_over_a_restart() {
     let mut kept = Durable::new().await;
-    let browsers = [kept.world.signed_in("ann").await, kept.world.signed_in("ann").await];
+    let first = kept.world.signed_in("ann").await;
+    // Sign-ins of one moment are ordered by their ids, which are random.
+    kept.world.pass(1);
+    let browsers = [first, kept.world.signed_in("ann").await];
     kept.restart(&[&browsers[0], &browsers[1]]).await;
     let third = kept.world.browser();
     sign_in(&third, "ann").await;
@@ -260,13 +263,13 @@ async fn cookies_from_before_the_gateway_are_adopted_once_and_until_the_roll_out
 async fn policies_that_were_set_outlive_the_process() {
     let mut kept = Durable::new().await;
     let (ann, bob) = (kept.world.signed_in("ann").await, kept.world.signed_in("bob").await);
-    let place = |user: &str| Place::User { tenant: "default".into(), user: user.into() };
+    let holder = |user: &str| Holder::User { tenant: "default".into(), user: user.into() };
     let idle = |hours: u64| Choice {
         layer: Layer { idle_timeout: Some(Limit::At(Span::from_secs(hours * 3600))), ..Layer::default() },
         bounded: false,
     };
-    kept.world.gateway.handle().choose(&place("ann"), Some(idle(3))).unwrap();
-    kept.world.gateway.handle().choose(&Place::App("gone".into()), Some(idle(1))).unwrap();
+    kept.world.gateway.handle().choose(&holder("ann"), Some(idle(3))).unwrap();
+    kept.world.gateway.handle().choose(&Holder::App("gone".into()), Some(idle(1))).unwrap();
     assert!(kept.world.gateway.handle().is_safe().await);
     // Longer than the file's hour: held to the file alone, Ann's session would end at the restart.
     kept.world.pass(2 * 3600);
@@ -276,10 +279,10 @@ async fn policies_that_were_set_outlive_the_process() {
     kept.restart(&[&ann]).await;
     assert_eq!(who(&ann).await.as_deref(), Some("ann"));
     let layers = kept.world.gateway.handle().layers();
-    assert_eq!(layers.chosen.get(&Place::App("gone".into())), Some(&idle(1)), "without effect, and kept");
-    kept.world.gateway.handle().choose(&place("ann"), None).unwrap();
+    assert_eq!(layers.chosen.get(&Holder::App("gone".into())), Some(&idle(1)), "without effect, and kept");
+    kept.world.gateway.handle().choose(&holder("ann"), None).unwrap();
     kept.restart(&[&ann]).await;
-    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&place("ann")), None);
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&holder("ann")), None);
     kept.world.pass(3600);
     assert_eq!(who(&ann).await, None, "the file's holds again");
 }
@@ -288,7 +291,7 @@ async fn policies_that_were_set_outlive_the_process() {
 async fn stored_policies_that_cannot_be_read_refuse_the_start() {
     let mut kept = Durable::new().await;
     let set = Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: false };
-    kept.world.gateway.handle().choose(&Place::Tenant("acme".into()), Some(set)).unwrap();
+    kept.world.gateway.handle().choose(&Holder::Tenant("acme".into()), Some(set)).unwrap();
     assert!(kept.world.gateway.handle().is_safe().await);
     let memory = config_text(&kept.world.app.url(), "", "", "");
     kept.world.restart(&memory, &[]).await;
@@ -305,7 +308,7 @@ async fn stored_policies_that_cannot_be_read_refuse_the_start() {
         kept.database().execute(statement, [&written]).unwrap();
     }
     kept.restart(&[]).await;
-    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&Place::Tenant("acme".into())), Some(&set));
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&Holder::Tenant("acme".into())), Some(&set));
 }
 
 #[tokio::test]
@@ -314,9 +317,9 @@ async fn a_policy_that_the_store_does_not_confirm_is_in_force_here_alone() {
     let blocker = kept.database();
     blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let set = Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: false };
-    let place = Place::Tenant("acme".into());
-    kept.world.gateway.handle().choose(&place, Some(set)).unwrap();
+    let holder = Holder::Tenant("acme".into());
+    kept.world.gateway.handle().choose(&holder, Some(set)).unwrap();
     assert!(!kept.world.gateway.handle().is_safe().await);
-    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&place), Some(&set));
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&holder), Some(&set));
     blocker.execute_batch("ROLLBACK").unwrap();
 }
