@@ -17,7 +17,7 @@ use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Su
 #[utoipa::path(
     get, path = "/v1/policy", tag = "policy",
     responses(
-        (status = 200, description = "Base, bounds, apps, tenants, roles and users, and what was set above the file", body = Value),
+        (status = 200, description = "Every layer of the file, and what was set above them", body = Value),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `policy.read`", body = Problem, content_type = PROBLEM),
     )

@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 
+use clap::ArgGroup;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failed, Remote, outcome, segment};
 
 /// `tenure policy set`. What is not named stays as it was set before.
 #[derive(clap::Args)]
-#[group(id = "whose", required = true, multiple = true, args = ["app", "tenant", "role", "user"])]
-#[group(id = "what", required = true, multiple = true,
-    args = ["idle_timeout", "force_relogin", "max_concurrent", "on_limit", "unset", "remove"])]
+#[command(group = ArgGroup::new("whose").required(true).multiple(true).args(["app", "tenant", "role", "user"]))]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args([
+    "idle_timeout", "force_relogin", "max_concurrent", "on_limit", "unset", "remove",
+]))]
 pub(super) struct Args {
     #[command(flatten)]
     remote: Remote,

@@ -233,3 +233,19 @@ async fn a_reload_of_the_file_keeps_what_was_set() {
     assert_eq!(world.delete(OPS, "/v1/policy/role/admin").await.status, 200, "but for taking it back");
     assert_eq!(world.refused("/v1/policy/role/admin").await.0, 404);
 }
+
+#[tokio::test]
+async fn what_the_store_does_not_confirm_is_told_to_be_in_force_here_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = format!("path = \"{}\"", place.path().display());
+    let world = World::from_text(|text| text.replacen("path = \"off\"", &kept, 1)).await;
+    let blocker = rusqlite::Connection::open(place.path().join("sessions.db")).unwrap();
+    blocker.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let refused = world.put(OPS, TENANT, json!({ "idle_timeout": "5m" })).await;
+    assert_eq!((refused.status, &refused.json()["in_force"]), (503, &json!("local")), "{}", refused.text());
+    assert_eq!(world.get(TENANT).await["comes_to"], json!({ "idle_timeout": "5m" }));
+    blocker.execute_batch("ROLLBACK").unwrap();
+    let again = world.put(OPS, TENANT, json!({ "idle_timeout": "5m" })).await;
+    assert_eq!((again.status, &again.json()["kept"]), (200, &json!(true)), "{}", again.text());
+}
