@@ -235,6 +235,17 @@ async fn a_reload_of_the_file_keeps_what_was_set() {
 }
 
 #[tokio::test]
+async fn sessions_are_held_to_what_was_set_after_a_reload_too() {
+    let world = World::with(&[], LAYERS).await;
+    let ann = world.signed_in("ann@acme.example").await;
+    world.ended_by(TENANT, json!({ "idle_timeout": "5m" })).await;
+    let text = config_text(&world.app.url(), &[], "");
+    world.gateway.handle().apply(check_text("test.toml", &text, Path::new(".")).unwrap());
+    world.pass(300);
+    assert_eq!(ann.fetch("/me").await.json()["reason"], json!("idle_timeout"));
+}
+
+#[tokio::test]
 async fn what_the_store_does_not_confirm_is_told_to_be_in_force_here_alone() {
     let place = tempfile::tempdir().unwrap();
     let kept = format!("path = \"{}\"", place.path().display());
