@@ -12,12 +12,13 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tenure::session::activity::Kind;
+use tenure::session::chosen::{Choice, Chosen, Holder};
 use tenure::session::cookie::{Attributes, RequestCookies, deletion, read_set_cookie};
 use tenure::session::gate::{
     Action, Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh,
 };
 use tenure::session::identity::{Identity, UserCase, normal_name};
-use tenure::session::layers::{Limit, Range};
+use tenure::session::layers::{Bounds, Layer, Layers, Limit, Range, Subject};
 use tenure::session::path::{normalise, strip_query};
 use tenure::session::policy::{Admission, Rival, admit};
 use tenure::session::profile::{CookieKind, CookieRule, Extract, NamePattern};
@@ -255,6 +256,49 @@ fn session_token(n: u8) -> NewToken {
     NewToken { key: TokenKey([n; 16]), kind: CookieKind::Session, shape: Arc::new(shape) }
 }
 
+fn layer() -> impl Strategy<Value = Layer> {
+    fn maybe<T: std::fmt::Debug + Clone>(
+        value: impl Strategy<Value = T> + Clone,
+    ) -> impl Strategy<Value = Option<Limit<T>>> {
+        proptest::option::of(prop_oneof![value.prop_map(Limit::At), Just(Limit::Off)])
+    }
+    let spans = || (1..5_000_u64).prop_map(Span::from_ms);
+    let counts = (1..6_u32).prop_map(|n| NonZeroU32::new(n).unwrap());
+    (maybe(spans()), maybe(spans()), maybe(counts), proptest::option::of(on_limit())).prop_map(
+        |(idle_timeout, force_relogin, max_concurrent, on_limit)| Layer {
+            idle_timeout,
+            force_relogin,
+            max_concurrent,
+            on_limit,
+        },
+    )
+}
+
+/// Everyone who has a say about Ann of acme, an admin and a guest, at the app crm.
+fn holders() -> [Holder; 5] {
+    [
+        Holder::App("crm".into()),
+        Holder::Tenant("acme".into()),
+        Holder::Role("admin".into()),
+        Holder::Role("guest".into()),
+        Holder::User { tenant: "acme".into(), user: "ann".into() },
+    ]
+}
+
+/// The file's layers, one for each of [`holders`].
+fn filed(layers: &[Layer], bounds: Bounds) -> Layers {
+    let mut filed = Layers { bounds, ..Layers::default() };
+    for (holder, layer) in holders().into_iter().zip(layers) {
+        match holder {
+            Holder::App(name) => filed.apps.insert(name, *layer),
+            Holder::Tenant(name) => filed.tenants.insert(name, *layer),
+            Holder::Role(name) => filed.roles.insert(name, *layer),
+            Holder::User { tenant, user } => filed.users.insert((tenant, user), *layer),
+        };
+    }
+    filed
+}
+
 fn fresh_session() -> Session {
     let policy = Policy { idle_timeout: Some(Span::from_ms(200)), ..Policy::default() };
     let terms = Terms { policy, mode: Mode::Enforce, epoch: u32::MAX - 3 };
@@ -263,6 +307,45 @@ fn fresh_session() -> Session {
         Session::new(SessionId::from_u128(1), AppId(0), terms, visitor, Moment::from_unix_ms(0));
     session.replace(&[session_token(0)], Span::ZERO, Moment::from_unix_ms(0));
     session
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_set_counts_as_if_the_file_said_it_in_the_same_place(
+        file in vec(layer(), 5), set in vec(proptest::option::of((layer(), any::<bool>())), 5), max in 1..5_000_u64,
+    ) {
+        let idle_timeout = Range { min: None, max: Some(Span::from_ms(max)) };
+        let bounds = Bounds { idle_timeout, ..Bounds::default() };
+        let mut layers = filed(&file, bounds);
+        let before = layers.clone();
+        let mut chosen = Chosen::default();
+        for (holder, set) in holders().iter().zip(&set) {
+            let choice = set.map(|(layer, bounded)| Choice { layer, bounded });
+            chosen = chosen.changed(holder, choice).unwrap();
+        }
+        layers.chosen = Arc::new(chosen);
+        let merged: Vec<Layer> = holders().iter().map(|holder| layers.comes_to(holder)).collect();
+        let roles = ["admin".to_owned(), "guest".to_owned()];
+        let ann = Subject { app: "crm", tenant: Some("acme"), user: Some("ann"), roles: &roles };
+        prop_assert_eq!(layers.effective(&ann), filed(&merged, bounds).effective(&ann));
+        for (at, ((holder, file), set)) in holders().iter().zip(&file).zip(&set).enumerate() {
+            // By hand: what was set, else the file's; moved within the bounds where a tenant chose it.
+            let wish = set.and_then(|(layer, _)| layer.idle_timeout);
+            let is_tenant = matches!(holder, Holder::Tenant(_));
+            let clamped = is_tenant || (wish.is_some() && set.is_some_and(|(_, bounded)| bounded));
+            let idle = wish.or(file.idle_timeout);
+            let idle = if clamped { idle.map(|idle| idle.min(Limit::At(Span::from_ms(max)))) } else { idle };
+            prop_assert_eq!(merged[at].idle_timeout, idle);
+            let on_limit = set.and_then(|(layer, _)| layer.on_limit).or(file.on_limit);
+            prop_assert_eq!(merged[at].on_limit, on_limit);
+        }
+        for holder in holders() {
+            layers.chosen = Arc::new(layers.chosen.changed(&holder, None).unwrap());
+        }
+        prop_assert_eq!(layers, before, "taken back, nothing is left of it");
+    }
 }
 
 proptest! {

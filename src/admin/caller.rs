@@ -120,6 +120,20 @@ impl FromRequestParts<Admin> for Segment {
     }
 }
 
+/// Two path parameters, in the same way.
+pub(super) struct Segments(pub String, pub String);
+
+impl FromRequestParts<Admin> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, admin)
+            .await
+            .map_err(|_| Problem::not_found())?;
+        Ok(Self(first, second))
+    }
+}
+
 /// A JSON body; unknown members and wrong types are a 400.
 pub(super) struct Document<T>(pub T);
 

@@ -7,6 +7,7 @@
 mod advice;
 mod audit;
 mod caller;
+mod layers;
 mod model;
 mod policy;
 mod problem;
@@ -33,6 +34,8 @@ use utoipa_axum::routes;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::session::chosen::{Choice, Full, Holder};
+use crate::session::layers::Layers;
 use crate::store::{Entry, Table};
 use crate::telemetry::Metrics;
 
@@ -61,6 +64,24 @@ pub trait Gateway: Send + Sync {
 
     /// Waits, within a bound, until all ends caused before would survive the process and the machine.
     fn is_safe(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+
+    /// All layers of policy in force, what was set while the gateway runs among them.
+    fn layers(&self) -> Layers;
+
+    /// Sets a layer of policy, or takes back what was set, and returns how many sessions ended by it. Blocks for a while.
+    ///
+    /// # Errors
+    /// [`Full`]; nothing has changed then.
+    fn choose(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full>;
+
+    /// How many sessions [`Gateway::choose`] would end now. Blocks for a while.
+    ///
+    /// # Errors
+    /// [`Full`].
+    fn foresee(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full>;
+
+    /// Whether what is set outlives the process.
+    fn keeps(&self) -> bool;
 
     /// Everything for Prometheus.
     fn metrics_text(&self) -> String;
@@ -120,6 +141,7 @@ fn documented() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .routes(routes!(policy::effective))
         .routes(routes!(audit::list))
         .routes(routes!(audit::stats))
+        .routes(routes!(layers::show, layers::set, layers::remove))
         .routes(routes!(advice::list))
         .routes(routes!(process::reload))
         .routes(routes!(process::drain))

@@ -8,23 +8,23 @@ use super::Admin;
 use super::caller::{Caller, Parameters};
 use super::model::{SubjectQuery, named};
 use super::problem::{PROBLEM, Problem};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::session::Span;
+use crate::session::chosen::{Chosen, Holder};
 use crate::session::layers::{Explained, Layer, Limit, Range, Source, Sourced, Subject};
 
 /// All layers of policy.
 #[utoipa::path(
     get, path = "/v1/policy", tag = "policy",
     responses(
-        (status = 200, description = "Base, bounds, apps, tenants, roles and users", body = Value),
+        (status = 200, description = "Every layer of the file, and what was set above them", body = Value),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `policy.read`", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.needs("policy.read")?;
-    let config = admin.gateway.config();
-    let layers = &config.policy;
+    let layers = admin.gateway.layers();
     let entry = |(name, layer): (&String, &Layer)| (name.clone(), write_layer(layer));
     let tenants = layers.tenants.iter().filter(|(name, _)| caller.sees(Some(name))).map(entry);
     let users = layers.users.iter().filter(|((tenant, _), _)| caller.sees(Some(tenant))).map(
@@ -52,7 +52,29 @@ pub(super) async fn show(State(admin): State<Admin>, caller: Caller) -> Result<J
         "tenants": tenants.collect::<Map<_, _>>(),
         "roles": layers.roles.iter().map(entry).collect::<Map<_, _>>(),
         "users": users.collect::<Vec<_>>(),
+        "set": set(&layers.chosen, &caller),
     })))
+}
+
+/// What was set above the file, in the shape of the file's layers.
+fn set(chosen: &Chosen, caller: &Caller) -> Value {
+    let (mut document, mut users) = (json!({ "apps": {}, "tenants": {}, "roles": {} }), Vec::new());
+    for (holder, choice) in chosen.iter() {
+        let mut layer = write_layer(&choice.layer);
+        match holder {
+            Holder::App(name) => document["apps"][name] = layer,
+            Holder::Role(name) => document["roles"][name] = layer,
+            Holder::Tenant(name) if caller.sees(Some(name)) => document["tenants"][name] = layer,
+            Holder::User { tenant, user } if caller.sees(Some(tenant)) => {
+                layer["tenant"] = json!(tenant);
+                layer["user"] = json!(user);
+                users.push(layer);
+            }
+            Holder::Tenant(_) | Holder::User { .. } => {}
+        }
+    }
+    document["users"] = Value::Array(users);
+    document
 }
 
 /// What holds for an app, a tenant, a user, a role; each field with the layer it comes from.
@@ -91,7 +113,7 @@ pub(super) async fn effective(
     let user = query.user.as_deref().map(|user| named(user, app.user_case)).transpose()?;
     let roles = roles(&config, &tenant, user.as_deref(), query.role.as_deref());
     let subject = Subject { app: &app.name, tenant: Some(&tenant), user: user.as_deref(), roles: &roles };
-    let mut document = explained(&config.policy.explain(&subject));
+    let mut document = explained(&admin.gateway.layers().explain(&subject));
     document["subject"] = json!({ "app": app.name, "tenant": tenant, "user": user, "roles": roles });
     Ok(Json(document))
 }
@@ -127,7 +149,7 @@ fn sourced<T>(found: &Sourced<T>, write: impl Fn(&T) -> Value) -> Value {
         Source::User(name) => ("user", Some(name)),
         Source::Bound => ("bound", None),
     };
-    json!({ "value": write(&found.value), "source": source, "name": name })
+    json!({ "value": write(&found.value), "source": source, "name": name, "origin": found.origin.as_str() })
 }
 
 /// A span as the configuration writes it; `null` is off.
@@ -136,22 +158,8 @@ fn span(limit: Limit<Span>) -> Value {
 }
 
 fn write_layer(layer: &Layer) -> Value {
-    let mut entry = Map::new();
     // `"off"` and not `null`: here a missing field means that the layer says nothing.
-    let off = |value: Value| if value.is_null() { json!("off") } else { value };
-    if let Some(limit) = layer.idle_timeout {
-        entry.insert("idle_timeout".into(), off(span(limit)));
-    }
-    if let Some(limit) = layer.force_relogin {
-        entry.insert("force_relogin".into(), off(span(limit)));
-    }
-    if let Some(limit) = layer.max_concurrent {
-        entry.insert("max_concurrent".into(), off(json!(limit.into_option())));
-    }
-    if let Some(on_limit) = layer.on_limit {
-        entry.insert("on_limit".into(), json!(on_limit.as_str()));
-    }
-    Value::Object(entry)
+    serde_json::to_value(Settings::from(layer)).unwrap_or_default()
 }
 
 fn range<T: Copy>(range: &Range<T>, write: impl Fn(T) -> Value) -> Value {

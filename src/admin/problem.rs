@@ -22,7 +22,7 @@ pub(super) struct Problem {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    /// For a revocation that could not be made known everywhere: where it is in force.
+    /// For a revocation, or a change of policy, that could not be made known everywhere: where it is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_force: Option<&'static str>,
 }
@@ -64,9 +64,9 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
-    /// 503: the sessions have ended here, but somebody did not confirm it in time. It is tried on.
-    pub(super) fn unconfirmed(by: &str) -> Self {
-        let detail = format!("the sessions have ended, but {by}");
+    /// 503: what was asked for is done here, but somebody did not confirm it in time. It is tried on.
+    pub(super) fn unconfirmed(done: &str, by: &str) -> Self {
+        let detail = format!("{done}, but {by}");
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.in_force = Some("local");
         problem

@@ -92,7 +92,7 @@ pub(super) async fn end(
     let by: Arc<str> = caller.name.as_str().into();
     let ended = admin.table.end(&session, EndReason::Revoked, Some(by), admin.clock.now());
     admin.did(&caller, "revoke", &format!("session={} ended={}", session.id(), u8::from(ended)));
-    in_force(&admin).await?;
+    in_force(&admin, ENDED).await?;
     Ok(Json(SessionDocument::new(admin.table.view(&session, admin.clock.now()), &caller)))
 }
 
@@ -180,19 +180,22 @@ async fn revoke_filter(
     admin.did(caller, "revoke", &detail);
     // Also where nothing was left to end: somebody else's revocation may have ended it a moment ago, and not be safe yet.
     if !dry_run {
-        in_force(admin).await?;
+        in_force(admin, ENDED).await?;
     }
     Ok(Revoked { matched, ended: ended.len() })
 }
 
-async fn in_force(admin: &Admin) -> Result<(), Problem> {
+const ENDED: &str = "the sessions have ended";
+
+/// Waits until what was `done` is in force on every connection, and would survive the process.
+pub(super) async fn in_force(admin: &Admin, done: &str) -> Result<(), Problem> {
     if !admin.gateway.in_force().await {
-        return Err(Problem::unconfirmed("a worker has not yet confirmed that its connections are cut"));
+        let by = "a worker has not yet confirmed that its connections are cut";
+        return Err(Problem::unconfirmed(done, by));
     }
     if !admin.gateway.is_safe().await {
-        return Err(Problem::unconfirmed(
-            "the store has not confirmed it yet; a restart now could bring them back",
-        ));
+        let by = "the store has not confirmed it yet; a restart now could undo it";
+        return Err(Problem::unconfirmed(done, by));
     }
     Ok(())
 }

@@ -112,23 +112,25 @@ impl Client {
 
     /// `GET path?parameters`; parameters without a value are left out.
     pub(super) fn get(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> Result<Value, Failed> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
-        }
-        let query = query.finish();
-        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        self.ask(Method::GET, &target, None)
+        self.ask(Method::GET, &target(path, parameters), None)
+    }
+
+    /// `PUT`, in the same way.
+    pub(super) fn put(
+        &self,
+        path: &str,
+        parameters: &[(&str, Option<&str>)],
+        document: &Value,
+    ) -> Result<Value, Failed> {
+        self.ask(Method::PUT, &target(path, parameters), Some(document))
     }
 
     pub(super) fn post(&self, path: &str, document: Option<&Value>) -> Result<Value, Failed> {
         self.ask(Method::POST, path, document)
     }
 
-    pub(super) fn delete(&self, path: &str) -> Result<Value, Failed> {
-        self.ask(Method::DELETE, path, None)
+    pub(super) fn delete(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> Result<Value, Failed> {
+        self.ask(Method::DELETE, &target(path, parameters), None)
     }
 
     fn ask(&self, method: Method, target: &str, document: Option<&Value>) -> Result<Value, Failed> {
@@ -211,6 +213,18 @@ impl Client {
     fn unreachable(&self, why: &io::Error) -> Failed {
         Failed::Unreachable { at: self.admin.to_string(), why: why.to_string() }
     }
+}
+
+fn target(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// A name as one segment of a path.
+pub(super) fn segment(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 fn token(file: Option<&PathBuf>) -> Result<Option<Zeroizing<String>>, Failed> {

@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod demo;
 mod policy;
+mod policy_set;
 mod process;
 mod revoke;
 mod serve;

@@ -1,11 +1,11 @@
-//! `tenure policy show | explain`.
+//! `tenure policy show | set | explain`.
 
 use std::io::{self, Write};
 
 use serde_json::Value;
 
 use super::client::{Client, Failed, Remote, outcome};
-use super::table;
+use super::{policy_set, table};
 
 /// The fields of a policy, in the order of the documentation.
 const FIELDS: [&str; 4] = ["idle_timeout", "force_relogin", "max_concurrent", "on_limit"];
@@ -15,6 +15,8 @@ const FIELDS: [&str; 4] = ["idle_timeout", "force_relogin", "max_concurrent", "o
 pub(super) enum Command {
     /// Print every layer
     Show(Show),
+    /// Set a layer above the file's, in force at once and kept
+    Set(policy_set::Args),
     /// Print what holds for somebody, and which layer says so
     Explain(Explain),
 }
@@ -54,6 +56,7 @@ pub(super) struct Explain {
 pub(super) fn run(command: &Command, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     match command {
         Command::Show(args) => outcome(show(args, out), err),
+        Command::Set(args) => policy_set::run(args, out, err),
         Command::Explain(args) => outcome(explain(args, out), err),
     }
 }
@@ -65,18 +68,26 @@ fn show(args: &Show, out: &mut impl Write) -> Result<u8, Failed> {
         return Ok(0);
     }
     let mut rows = layer("policy", &policy["base"]);
+    rows.extend(layers(&policy, ""));
+    rows.extend(layers(&policy["set"], ", set"));
+    rows.extend(bounds(&policy["bounds"]));
+    table::write(out, ["LAYER", "FIELD", "VALUE"], &rows)?;
+    Ok(0)
+}
+
+/// Layers of the file, or those that were set above it.
+fn layers(policy: &Value, origin: &str) -> Vec<[String; 3]> {
+    let mut rows = Vec::new();
     for (kind, layers) in [("app", "apps"), ("tenant", "tenants"), ("role", "roles")] {
         for (name, fields) in policy[layers].as_object().into_iter().flatten() {
-            rows.extend(layer(&format!("{kind} {name}"), fields));
+            rows.extend(layer(&format!("{kind} {name}{origin}"), fields));
         }
     }
     for entry in policy["users"].as_array().into_iter().flatten() {
         let name = |member: &str| entry[member].as_str().unwrap_or("-");
-        rows.extend(layer(&format!("user {} of {}", name("user"), name("tenant")), entry));
+        rows.extend(layer(&format!("user {} of {}{origin}", name("user"), name("tenant")), entry));
     }
-    rows.extend(bounds(&policy["bounds"]));
-    table::write(out, ["LAYER", "FIELD", "VALUE"], &rows)?;
-    Ok(0)
+    rows
 }
 
 fn layer(name: &str, fields: &Value) -> Vec<[String; 3]> {
@@ -112,6 +123,7 @@ fn explain(args: &Explain, out: &mut impl Write) -> Result<u8, Failed> {
         let (value, source) = (&found[field], found[field]["source"].as_str().unwrap_or("-"));
         let from =
             value["name"].as_str().map_or_else(|| source.to_owned(), |name| format!("{source} {name}"));
+        let from = if value["origin"] == "set" { format!("{from}, set") } else { from };
         [field.to_owned(), text(&value["value"]), from]
     };
     table::write(out, ["FIELD", "VALUE", "FROM"], &FIELDS.map(row))?;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::FAILED;
-use super::client::{Client, Failed, Remote, outcome};
+use super::client::{Client, Failed, Remote, outcome, segment};
 
 /// `tenure revoke`. User, tenant and app together mean the sessions that fit all of them.
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io
 fn revoke(args: &Args, out: &mut impl Write) -> Result<u8, Failed> {
     let client = Client::new(&args.remote)?;
     if let (Some(id), false) = (&args.session, args.dry_run) {
-        let session = client.delete(&format!("/v1/sessions/{}", segment(id)))?;
+        let session = client.delete(&format!("/v1/sessions/{}", segment(id)), &[])?;
         let reason = session["end_reason"].as_str().ok_or_else(|| client.strange(&"no end_reason"))?;
         writeln!(out, "{id} has ended: {reason}")?;
         return Ok(0);
@@ -69,8 +69,4 @@ fn request(args: &Args) -> Value {
     request.insert("dry_run".to_owned(), json!(args.dry_run));
     request.insert("everyone".to_owned(), json!(args.everyone));
     Value::Object(request)
-}
-
-fn segment(id: &str) -> String {
-    percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

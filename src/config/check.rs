@@ -49,7 +49,7 @@ fn read(mut root: Section<'_>) -> Config {
     let listeners = listeners(&mut root);
     listen::refuse_shared(&listeners, root.sink);
     let apps = app::read_all(&mut root);
-    let tenancy = Tenancy::of(&apps);
+    let tenancy = Tenancy::of(apps.iter().map(|read| &read.app));
     let store = store::read(root.sub("store"));
     app::refuse_adoption_in_memory(root.sink, &apps, &store.kind);
     let config = Config {

@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod check;
+mod chosen;
 mod cookies;
 mod custody;
 mod fault;
@@ -20,6 +21,7 @@ mod preset;
 mod raw;
 mod roles;
 mod secret;
+mod setting;
 mod store;
 mod summary;
 mod tenancy;
@@ -32,12 +34,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 pub use check::{check_text, load};
+pub use chosen::{ChosenFault, read_chosen, write_chosen};
 pub use custody::{AppLogout, Custody};
 pub use fault::{Fault, Faults};
 use http::HeaderName;
 pub use preset::{Filled, Origin};
 pub use roles::known_scope;
 pub use secret::Secret;
+pub use setting::{Settings, within};
+pub use tenancy::Tenancy;
 
 use crate::session::activity::InactiveRule;
 use crate::session::gate::Unseen;

@@ -14,7 +14,8 @@ use crate::session::{OnLimit, Policy, Span};
 
 const SETTINGS: &[&str] = &["idle_timeout", "force_relogin", "max_concurrent", "on_limit"];
 
-const ON_LIMIT: &[(&str, OnLimit)] = &[
+/// The spellings of `on_limit`.
+pub(super) const ON_LIMIT: &[(&str, OnLimit)] = &[
     ("end-oldest", OnLimit::EndOldest),
     ("end-idlest", OnLimit::EndIdlest),
     ("ask", OnLimit::Ask),
@@ -55,7 +56,7 @@ pub(super) fn read(mut section: Section<'_>, apps: &[ReadApp], tenancy: &Tenancy
     });
     section.finish();
     let apps = apps.iter().map(|read| (read.app.name.clone(), read.layer)).collect();
-    Layers { base, bounds, apps, tenants, roles, users }
+    Layers { base, bounds, apps, tenants, roles, users, ..Layers::default() }
 }
 
 const NAME: &str = "say whom the layer is for: name = \"...\"";
@@ -121,7 +122,8 @@ fn bounded<'t, T: Copy + Ord + Display>(
     Some(limit)
 }
 
-fn show_range<T: Display>(range: &Range<T>) -> String {
+/// A range in words.
+pub(super) fn show_range<T: Display>(range: &Range<T>) -> String {
     match (&range.min, &range.max) {
         (Some(min), Some(max)) => format!("{min} to {max}"),
         (Some(min), None) => format!("at least {min}"),

@@ -15,6 +15,9 @@ use crate::session::{Moment, Span};
 /// Longer durations mean "off", and are better said so.
 const MAX_SPAN: Span = Span::from_secs(3650 * 24 * 3600);
 
+/// Larger numbers of sessions mean "off", and are better said so.
+pub(super) const MAX_COUNT: u64 = 1_000_000;
+
 /// What is wrong with a text, and what to do about it.
 type Wrong = (String, String);
 
@@ -79,7 +82,7 @@ impl<'t> Value<'t> {
 
     /// A number above zero.
     pub(super) fn number(&self) -> Option<NonZeroU32> {
-        let number = self.whole(1..1_000_001)?;
+        let number = self.whole(1..MAX_COUNT + 1)?;
         u32::try_from(number).ok().and_then(NonZeroU32::new)
     }
 
@@ -161,7 +164,8 @@ pub(super) fn parse_pattern(text: &str) -> Result<Pattern, Wrong> {
 
 const ABOVE_ZERO: &str = "write a duration above zero, or \"off\" where that is allowed";
 
-fn parse_span(text: &str) -> Result<Span, Wrong> {
+/// A duration above zero.
+pub(super) fn parse_span(text: &str) -> Result<Span, Wrong> {
     let wrong = |message: &str, hint: &str| Err((format!("{text:?} {message}"), hint.to_owned()));
     if text == "0" {
         return wrong("is no time at all", ABOVE_ZERO);

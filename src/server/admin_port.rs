@@ -21,6 +21,8 @@ use super::gateway::{Alive, Inner, StartError};
 use super::listener;
 use crate::admin::{self, Admin, Peer};
 use crate::config::{self, AdminListen, Config};
+use crate::session::chosen::{Choice, Full, Holder};
+use crate::session::layers::Layers;
 
 /// Most connections of one of these listeners; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -183,6 +185,22 @@ impl admin::Gateway for Control {
 
     fn is_safe(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(self.0.is_safe())
+    }
+
+    fn layers(&self) -> Layers {
+        self.0.layers()
+    }
+
+    fn choose(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
+        self.0.choose(holder, choice)
+    }
+
+    fn foresee(&self, holder: &Holder, choice: Option<Choice>) -> Result<usize, Full> {
+        self.0.foresee(holder, choice)
+    }
+
+    fn keeps(&self) -> bool {
+        self.0.keeps()
     }
 
     fn metrics_text(&self) -> String {

@@ -25,6 +25,7 @@ use super::{control, farewells, verifiers};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
+use crate::session::chosen::Chosen;
 use crate::store::{Disk, Entry, StoreFault, Table};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
@@ -49,6 +50,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// The policies in the store cannot be used.
+    #[error(transparent)]
+    Policies(#[from] config::ChosenFault),
     /// The system gives no thread or socket.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -94,8 +98,10 @@ pub struct Inner {
     leaving: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     ready: watch::Sender<bool>,
-    /// One reload at a time.
-    reloading: Mutex<()>,
+    /// What was set above the file's policies.
+    pub(super) chosen: ArcSwap<Chosen>,
+    /// One reload, or other change of policy, at a time.
+    pub(super) reloading: Mutex<()>,
     /// Calls of apps' own logouts that are due; taken by the control thread.
     farewells_due: Mutex<Option<mpsc::Receiver<Farewell>>>,
     /// A thread has ended by a panic.
@@ -214,7 +220,7 @@ impl Inner {
         let (cuts, queues) = Cuts::new(workers);
         let (farewells, due) = Farewells::new();
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone(), farewells.clone()));
-        let Keeping { table, disk, secret, clock, trouble } = Keeping::open(&config, clock, hub)?;
+        let Keeping { table, disk, secret, clock, trouble, chosen } = Keeping::open(&config, clock, hub)?;
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
         let keys = verifiers::Keys::new(fetcher);
@@ -241,6 +247,7 @@ impl Inner {
             leaving: watch::channel(false).0,
             stop: watch::channel(false).0,
             ready: watch::channel(true).0,
+            chosen: ArcSwap::new(chosen),
             reloading: Mutex::new(()),
             farewells_due: Mutex::new(Some(due)),
             broken: AtomicBool::new(false),
@@ -303,7 +310,7 @@ impl Inner {
         self.renew_certificates(&config);
         let Shared { site, table, clock, metrics, .. } = &*self.shared;
         // ORDER: the table first, so that a request that sees the new site finds its apps there.
-        table.set_book(book(&config), clock.now());
+        table.set_book(book(&config, &self.chosen.load()), clock.now());
         let keys = &self.keys;
         let new = Site::new(&config, table, &self.secret, metrics, &self.made_with, &mut |kind| {
             keys.verifier(kind)
@@ -392,6 +399,12 @@ impl Inner {
         while self.shared.metrics.open_connections() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether what is set now outlives the process.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        !matches!(self.began_with.store.kind, config::StoreKind::Memory)
     }
 
     /// Everything for Prometheus.

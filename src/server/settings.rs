@@ -1,11 +1,20 @@
 //! From the checked configuration to what the table reads.
 
+use std::sync::Arc;
+
 use crate::config::Config;
+use crate::session::chosen::Chosen;
+use crate::session::layers::Layers;
 use crate::session::record::Mode;
 use crate::store::{AppRules, Book, RoleRules};
 
-/// The table's book of `config`.
-pub(super) fn book(config: &Config) -> Book {
+/// All layers: those of `config`, and above them what was set while the gateway runs.
+pub(super) fn layers(config: &Config, chosen: &Arc<Chosen>) -> Layers {
+    Layers { chosen: Arc::clone(chosen), ..config.policy.clone() }
+}
+
+/// The table's book of `config` and what was set above it.
+pub(super) fn book(config: &Config, chosen: &Arc<Chosen>) -> Book {
     let apps = config.apps.iter().map(|app| AppRules {
         name: app.name.clone(),
         mode: if app.enforce { Mode::Enforce } else { Mode::Observe },
@@ -16,7 +25,7 @@ pub(super) fn book(config: &Config) -> Book {
         .iter()
         .map(|(name, role)| (name.clone(), RoleRules { users: role.users.clone(), learned: role.learned }));
     Book {
-        layers: config.policy.clone(),
+        layers: layers(config, chosen),
         apps: apps.collect(),
         roles: roles.collect(),
         rotation_grace: config.limits.rotation_grace,

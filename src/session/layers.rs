@@ -1,11 +1,14 @@
 //! Layers of policy and where each effective value comes from.
 //!
 //! Precedence, field by field: user > role > tenant > app > base. Of several roles the strictest value wins.
-//! Bounds limit what a *tenant* chooses, never the operator's own layers (R19).
+//! In each of them a field that was set while the gateway runs stands above the file's. Bounds limit what a *tenant*
+//! chooses, never the operator's own layers (R19).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use super::chosen::{Choice, Chosen, Holder};
 use super::{OnLimit, Policy, Span};
 
 /// A value that can be switched off in a layer. Ordered by strictness: a smaller bound is stricter, `Off` laxest.
@@ -99,6 +102,26 @@ pub enum Source {
     Bound,
 }
 
+/// Where a layer's value was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the file, or nowhere: the built-in default.
+    File,
+    /// It was set while the gateway ran.
+    Set,
+}
+
+impl Origin {
+    /// The API's spelling.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Set => "set",
+        }
+    }
+}
+
 /// One effective value and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
@@ -106,6 +129,8 @@ pub struct Sourced<T> {
     pub value: T,
     /// The layer it comes from.
     pub source: Source,
+    /// Where that layer says so; of [`Source::Bound`], where the value was written that the bounds moved.
+    pub origin: Origin,
 }
 
 /// An effective policy, each field with its source: what `explain` prints.
@@ -162,35 +187,94 @@ pub struct Layers {
     pub roles: HashMap<String, Layer>,
     /// By (tenant, user).
     pub users: HashMap<(String, String), Layer>,
+    /// What was set while the gateway runs; it stands above all of the file in its own place.
+    pub chosen: Arc<Chosen>,
+}
+
+/// What one place says: what was set there, above what the file has there.
+struct Level<'a> {
+    set: Option<&'a Choice>,
+    file: Option<&'a Layer>,
+    /// The file's and the operator's word is a tenant's wish here too.
+    bounded: bool,
+    source: fn(String) -> Source,
+    name: &'a str,
+}
+
+impl Level<'_> {
+    /// One field: `of` picks it, `clamp` applies a tenant's bounds.
+    fn says<T: Copy + PartialEq>(
+        &self,
+        of: impl Fn(&Layer) -> Option<T>,
+        clamp: impl Fn(T) -> T,
+    ) -> Option<Sourced<T>> {
+        let set = self.set.and_then(|choice| Some((of(&choice.layer)?, choice.bounded, Origin::Set)));
+        let file = || Some((of(self.file?)?, false, Origin::File));
+        let (wished, by_tenant, origin) = set.or_else(file)?;
+        let value = if self.bounded || by_tenant { clamp(wished) } else { wished };
+        let source = if value == wished { (self.source)(self.name.to_owned()) } else { Source::Bound };
+        Some(Sourced { value, source, origin })
+    }
+}
+
+/// Every place that has a say about one subject.
+struct Levels<'a> {
+    user: Option<Level<'a>>,
+    roles: Vec<Level<'a>>,
+    tenant: Option<Level<'a>>,
+    app: Level<'a>,
+}
+
+impl Levels<'_> {
+    /// One field through the places; `stricter` picks between two roles.
+    fn field<T: Copy + PartialEq>(
+        &self,
+        base: T,
+        of: impl Fn(&Layer) -> Option<T>,
+        stricter: impl Fn(T, T) -> T,
+        clamp: impl Fn(T) -> T,
+    ) -> Sourced<T> {
+        let says = |level: &Level<'_>| level.says(&of, &clamp);
+        let role = || {
+            self.roles.iter().filter_map(says).reduce(|best, next| {
+                let wins = stricter(next.value, best.value) == next.value && next.value != best.value;
+                if wins { next } else { best }
+            })
+        };
+        let base = Sourced { value: base, source: Source::Base, origin: Origin::File };
+        (self.user.as_ref().and_then(says))
+            .or_else(role)
+            .or_else(|| self.tenant.as_ref().and_then(says))
+            .or_else(|| says(&self.app))
+            .unwrap_or(base)
+    }
 }
 
 impl Layers {
     /// The policy for `subject`, each field with its source.
     #[must_use]
     pub fn explain(&self, subject: &Subject<'_>) -> Explained {
+        let (levels, base, bounds) = (self.levels(subject), &self.base, &self.bounds);
         Explained {
-            idle_timeout: self.field(
-                subject,
-                self.base.idle_timeout.map_or(Limit::Off, Limit::At),
+            idle_timeout: levels.field(
+                base.idle_timeout.map_or(Limit::Off, Limit::At),
                 |layer| layer.idle_timeout,
                 Limit::min,
-                |value| self.bounds.idle_timeout.clamp(value),
+                |value| bounds.idle_timeout.clamp(value),
             ),
-            force_relogin: self.field(
-                subject,
-                self.base.force_relogin.map_or(Limit::Off, Limit::At),
+            force_relogin: levels.field(
+                base.force_relogin.map_or(Limit::Off, Limit::At),
                 |layer| layer.force_relogin,
                 Limit::min,
-                |value| self.bounds.force_relogin.clamp(value),
+                |value| bounds.force_relogin.clamp(value),
             ),
-            max_concurrent: self.field(
-                subject,
-                self.base.max_concurrent.map_or(Limit::Off, Limit::At),
+            max_concurrent: levels.field(
+                base.max_concurrent.map_or(Limit::Off, Limit::At),
                 |layer| layer.max_concurrent,
                 Limit::min,
-                |value| self.bounds.max_concurrent.clamp(value),
+                |value| bounds.max_concurrent.clamp(value),
             ),
-            on_limit: self.field(subject, self.base.on_limit, |layer| layer.on_limit, OnLimit::max, |v| v),
+            on_limit: levels.field(base.on_limit, |layer| layer.on_limit, OnLimit::max, |v| v),
         }
     }
 
@@ -200,52 +284,56 @@ impl Layers {
         self.explain(subject).policy()
     }
 
-    /// One field through the layers; `stricter` picks between two roles, `clamp` applies a tenant's bounds.
-    fn field<T: Copy + PartialEq>(
-        &self,
-        subject: &Subject<'_>,
-        base: T,
-        of: impl Fn(&Layer) -> Option<T>,
-        stricter: impl Fn(T, T) -> T,
-        clamp: impl Fn(T) -> T,
-    ) -> Sourced<T> {
-        let user = subject.user.zip(subject.tenant).and_then(|(user, tenant)| {
-            let layer = self.users.get(&(tenant.to_owned(), user.to_owned()))?;
-            Some(Sourced { value: of(layer)?, source: Source::User(user.to_owned()) })
-        });
-        let role = || self.strictest_role(subject.roles, &of, &stricter);
-        let tenant = || {
-            let name = subject.tenant?;
-            let wished = of(self.tenants.get(name)?)?;
-            let value = clamp(wished);
-            let source = if value == wished { Source::Tenant(name.to_owned()) } else { Source::Bound };
-            Some(Sourced { value, source })
-        };
-        let app = || {
-            let value = of(self.apps.get(subject.app)?)?;
-            Some(Sourced { value, source: Source::App(subject.app.to_owned()) })
-        };
-        user.or_else(role)
-            .or_else(tenant)
-            .or_else(app)
-            .unwrap_or(Sourced { value: base, source: Source::Base })
+    /// What the file has in this place.
+    #[must_use]
+    pub fn of_file(&self, holder: &Holder) -> Option<&Layer> {
+        match holder {
+            Holder::App(name) => self.apps.get(name),
+            Holder::Tenant(name) => self.tenants.get(name),
+            Holder::Role(name) => self.roles.get(name),
+            Holder::User { tenant, user } => self.users.get(&(tenant.clone(), user.clone())),
+        }
     }
 
-    fn strictest_role<T: Copy + PartialEq>(
-        &self,
-        roles: &[String],
-        of: impl Fn(&Layer) -> Option<T>,
-        stricter: impl Fn(T, T) -> T,
-    ) -> Option<Sourced<T>> {
-        let mut best: Option<Sourced<T>> = None;
-        for role in roles {
-            let Some(value) = self.roles.get(role).and_then(&of) else { continue };
-            let wins = best.as_ref().is_none_or(|b| stricter(value, b.value) == value && value != b.value);
-            if wins {
-                best = Some(Sourced { value, source: Source::Role(role.clone()) });
-            }
+    /// What this place says, all in all: what was set above what the file has, within the bounds where they hold.
+    #[must_use]
+    pub fn comes_to(&self, holder: &Holder) -> Layer {
+        let (source, name): (fn(String) -> Source, &str) = match holder {
+            Holder::App(name) => (Source::App, name),
+            Holder::Tenant(name) => (Source::Tenant, name),
+            Holder::Role(name) => (Source::Role, name),
+            Holder::User { user, .. } => (Source::User, user),
+        };
+        let (level, bounds) = (self.level(holder, source, name), &self.bounds);
+        let idle_timeout = level.says(|layer| layer.idle_timeout, |v| bounds.idle_timeout.clamp(v));
+        let force_relogin = level.says(|layer| layer.force_relogin, |v| bounds.force_relogin.clamp(v));
+        let max_concurrent = level.says(|layer| layer.max_concurrent, |v| bounds.max_concurrent.clamp(v));
+        Layer {
+            idle_timeout: idle_timeout.map(|found| found.value),
+            force_relogin: force_relogin.map(|found| found.value),
+            max_concurrent: max_concurrent.map(|found| found.value),
+            on_limit: level.says(|layer| layer.on_limit, |v| v).map(|found| found.value),
         }
-        best
+    }
+
+    fn levels<'a>(&'a self, subject: &Subject<'a>) -> Levels<'a> {
+        let role = |role: &'a String| self.level(&Holder::Role(role.clone()), Source::Role, role);
+        Levels {
+            user: subject.user.zip(subject.tenant).map(|(user, tenant)| {
+                let holder = Holder::User { tenant: tenant.to_owned(), user: user.to_owned() };
+                self.level(&holder, Source::User, user)
+            }),
+            roles: subject.roles.iter().map(role).collect(),
+            tenant: subject
+                .tenant
+                .map(|tenant| self.level(&Holder::Tenant(tenant.to_owned()), Source::Tenant, tenant)),
+            app: self.level(&Holder::App(subject.app.to_owned()), Source::App, subject.app),
+        }
+    }
+
+    fn level<'a>(&'a self, holder: &Holder, source: fn(String) -> Source, name: &'a str) -> Level<'a> {
+        let bounded = matches!(holder, Holder::Tenant(_));
+        Level { set: self.chosen.get(holder), file: self.of_file(holder), bounded, source, name }
     }
 }
 
@@ -283,7 +371,8 @@ mod tests {
         ];
         for (user, roles, tenant, app, secs, source) in cases {
             let got = explain(user, &roles, tenant, app);
-            assert_eq!(got, Sourced { value: Limit::At(Span::from_secs(secs)), source });
+            let value = Limit::At(Span::from_secs(secs));
+            assert_eq!(got, Sourced { value, source, origin: Origin::File });
         }
     }
 
@@ -294,9 +383,37 @@ mod tests {
         let ask = |layers: &Layers, tenant| {
             layers.explain(&Subject { app: "crm", tenant, user: None, roles: &[] }).idle_timeout
         };
-        let bound = Sourced { value: Limit::At(Span::from_secs(50)), source: Source::Bound };
+        let value = Limit::At(Span::from_secs(50));
+        let bound = Sourced { value, source: Source::Bound, origin: Origin::File };
         assert_eq!(ask(&layers, Some("acme")), bound);
         assert_eq!(ask(&layers, None).value, Limit::At(Span::from_secs(400)));
         assert!(!layers.bounds.idle_timeout.allows(Limit::Off));
+    }
+    #[test]
+    fn what_was_set_stands_above_the_file_in_its_own_place() {
+        let mut layers = layers();
+        layers.bounds.idle_timeout.max = Some(Span::from_secs(500));
+        let holder = |user: &str| Holder::User { tenant: "acme".into(), user: user.into() };
+        let choice = |secs, bounded| Choice { layer: idle(secs), bounded };
+        let chosen = [
+            (Holder::App("crm".into()), choice(800, false)),
+            (Holder::Tenant("acme".into()), choice(600, false)),
+            (holder("bob"), choice(900, true)),
+            (holder("cid"), choice(900, false)),
+        ];
+        layers.chosen = Arc::new(chosen.into_iter().collect());
+        let ask = |user, tenant| {
+            let found = layers.explain(&Subject { app: "crm", tenant, user, roles: &[] }).idle_timeout;
+            (found.value, found.source, found.origin)
+        };
+        let at = |secs| Limit::At(Span::from_secs(secs));
+        assert_eq!(ask(Some("ann"), Some("acme")), (at(100), Source::User("ann".into()), Origin::File));
+        assert_eq!(ask(None, Some("acme")), (at(500), Source::Bound, Origin::Set), "a tenant's wish");
+        assert_eq!(ask(Some("bob"), Some("acme")), (at(500), Source::Bound, Origin::Set), "of its user too");
+        let by_operator = (at(900), Source::User("cid".into()), Origin::Set);
+        assert_eq!(ask(Some("cid"), Some("acme")), by_operator, "the operator is not bound");
+        assert_eq!(ask(None, None), (at(800), Source::App("crm".into()), Origin::Set));
+        assert_eq!(layers.comes_to(&holder("bob")).idle_timeout, Some(at(500)));
+        assert_eq!(layers.comes_to(&Holder::Role("admin".into())), idle(200));
     }
 }

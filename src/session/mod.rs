@@ -15,6 +15,7 @@
 //! | *lesson* | what a response teaches about sessions |
 
 pub mod activity;
+pub mod chosen;
 pub mod chunks;
 pub mod cookie;
 mod cookie_date;

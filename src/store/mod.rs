@@ -15,6 +15,7 @@ mod cell;
 mod disk;
 mod enrol;
 mod envelope;
+mod foresee;
 mod journal;
 mod keys;
 mod lasting;

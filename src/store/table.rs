@@ -431,7 +431,7 @@ pub(super) fn settle(session: &mut Session, bound: &Bound, now: Moment) -> Settl
 }
 
 /// Apps keep their numbers for ever, whatever the new book names.
-fn bind(book: Book, known: &[(Arc<str>, Mode)], epoch: u32) -> Bound {
+pub(super) fn bind(book: Book, known: &[(Arc<str>, Mode)], epoch: u32) -> Bound {
     let mut apps: Vec<(Arc<str>, Mode)> =
         known.iter().map(|(name, _)| (Arc::clone(name), Mode::Enforce)).collect();
     for rules in &book.apps {

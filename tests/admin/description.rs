@@ -126,6 +126,7 @@ async fn the_description_is_served_and_holds_every_route_of_the_contract() {
     }
     routes.sort();
     let contract = [
+        "DELETE /v1/policy/{layer}/{name}",
         "DELETE /v1/sessions/{id}",
         "DELETE /v1/users/{user}/sessions",
         "GET /livez",
@@ -135,6 +136,7 @@ async fn the_description_is_served_and_holds_every_route_of_the_contract() {
         "GET /v1/audit",
         "GET /v1/policy",
         "GET /v1/policy/effective",
+        "GET /v1/policy/{layer}/{name}",
         "GET /v1/sessions",
         "GET /v1/sessions/{id}",
         "GET /v1/stats",
@@ -142,6 +144,7 @@ async fn the_description_is_served_and_holds_every_route_of_the_contract() {
         "POST /v1/drain",
         "POST /v1/reload",
         "POST /v1/sessions/revoke",
+        "PUT /v1/policy/{layer}/{name}",
     ];
     assert_eq!(routes, contract);
 }
@@ -154,6 +157,7 @@ async fn every_described_route_is_served_and_every_v1_route_asks_for_a_token() {
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path = path.replace("{id}", "0").replace("{user}", "ann");
+            let path = path.replace("{layer}", "tenant").replace("{name}", "acme");
             let page = world.send(Ask::get(Mode::Fetch, &path).method(method.clone())).await;
             let expected = if path.starts_with("/v1/") { 401 } else { 200 };
             assert_eq!(page.status, expected, "{method} {path}");

@@ -14,6 +14,7 @@ mod description;
 mod listeners;
 mod listing;
 mod policy;
+mod policy_set;
 mod process;
 mod revoking;
 #[path = "../support/mod.rs"]

@@ -25,7 +25,7 @@ idle_timeout = "5m"
 "#;
 
 fn sourced(value: &Value, source: &str, name: &Value) -> Value {
-    json!({ "value": value, "source": source, "name": name })
+    json!({ "value": value, "source": source, "name": name, "origin": "file" })
 }
 
 #[tokio::test]

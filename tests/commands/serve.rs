@@ -158,6 +158,47 @@ async fn policies_are_shown_and_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn policies_are_set_above_the_file_and_kept() {
+    let mut world = World::new().await;
+    let ann = world.signed_in("ann").await;
+    let default = ["policy", "set", "--tenant", "default"];
+    let set = |more: &[&str]| world.told(&[&default[..], more].concat());
+    assert_eq!(set(&["--idle-timeout", "1ms", "--preview"]), "1 session would end\n");
+    assert!(is_signed_in(&ann.fetch("/me").await), "a preview changes nothing");
+    assert_eq!(set(&["--idle-timeout", "20m", "--max-concurrent", "1"]), "0 sessions ended\n");
+    assert_eq!(set(&["--on-limit", "refuse", "--unset", "max_concurrent"]), "0 sessions ended\n");
+    let shown = world.told(&["policy", "show"]);
+    for row in ["tenant default, set  idle_timeout    20m", "tenant default, set  on_limit        refuse"] {
+        assert!(shown.contains(row), "{row}\n{shown}");
+    }
+    assert!(!shown.contains("tenant default, set  max_concurrent"), "{shown}");
+    let by_user = ["policy", "set", "--user", "ann", "--tenant", "default", "--max-concurrent", "off"];
+    assert_eq!(world.told(&by_user), "0 sessions ended\n");
+    let explain = ["policy", "explain", "--user", "ann"];
+    let explained = world.told(&explain);
+    assert!(explained.contains("idle_timeout    20m     tenant default, set"), "{explained}");
+    assert!(explained.contains("max_concurrent  off     user ann, set"), "{explained}");
+    let refused = world.ask(&["policy", "set", "--role", "none", "--on-limit", "ask"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("404"), "{}", text(&refused.stderr));
+    for wrong in [&["--idle-timeout", "5"][..], &["--max-concurrent", "many"]] {
+        let refused = world.ask(&[&default[..], wrong].concat());
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("400"), "{}", text(&refused.stderr));
+    }
+    for usage in [&["policy", "set", "--on-limit", "ask"][..], &default[..]] {
+        assert_eq!(world.ask(usage).status.code(), Some(2), "{usage:?}");
+    }
+    world.gateway.signal(Signal::KILL);
+    world.gateway.ends().await;
+    world.gateway = Running::start(&["serve", "--config", world.file().to_str().unwrap()]);
+    world.gateway.says("ready").await;
+    assert_eq!(world.told(&explain), explained);
+    assert_eq!(world.told(&[&default[..], &["--remove"]].concat()), "0 sessions ended\n");
+    assert!(world.told(&explain).contains("idle_timeout    1h"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_comes_by_command_by_signal_and_by_a_change_of_content() {
     let world = World::new().await;
     let ann = world.signed_in("ann").await;

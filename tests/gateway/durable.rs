@@ -5,6 +5,9 @@ use std::path::Path;
 use tempfile::TempDir;
 use tenure::config::check_text;
 use tenure::server::Gateway;
+use tenure::session::chosen::{Choice, Holder};
+use tenure::session::layers::{Layer, Limit};
+use tenure::session::{OnLimit, Span};
 use tenure::store::StateFilter;
 
 use crate::setup::{BY_HEADER, POLICY, World, config_text, post_login, sign_in, who};
@@ -292,4 +295,69 @@ async fn cookies_from_before_the_gateway_are_adopted_once_and_until_the_roll_out
     kept.world.pass(40 * 60);
     assert_eq!(me(&before[2]).await.json()["user"], serde_json::Value::Null, "it is over");
     assert_eq!(me(&before[1]).await.json()["user"], "bob", "who was adopted stays");
+}
+
+#[tokio::test]
+async fn policies_that_were_set_outlive_the_process() {
+    let mut kept = Durable::new().await;
+    let (ann, bob) = (kept.world.signed_in("ann").await, kept.world.signed_in("bob").await);
+    let holder = |user: &str| Holder::User { tenant: "default".into(), user: user.into() };
+    let idle = |hours: u64| Choice {
+        layer: Layer { idle_timeout: Some(Limit::At(Span::from_secs(hours * 3600))), ..Layer::default() },
+        bounded: false,
+    };
+    kept.world.gateway.handle().choose(&holder("ann"), Some(idle(3))).unwrap();
+    kept.world.gateway.handle().choose(&Holder::App("gone".into()), Some(idle(1))).unwrap();
+    assert!(kept.world.gateway.handle().is_safe().await);
+    // Longer than the file's hour: held to the file alone, Ann's session would end at the restart.
+    kept.world.pass(2 * 3600);
+    kept.restart(&[&ann, &bob]).await;
+    assert_eq!((who(&ann).await.as_deref(), who(&bob).await), (Some("ann"), None));
+    kept.world.pass(3 * 3600 - 1);
+    kept.restart(&[&ann]).await;
+    assert_eq!(who(&ann).await.as_deref(), Some("ann"));
+    let layers = kept.world.gateway.handle().layers();
+    assert_eq!(layers.chosen.get(&Holder::App("gone".into())), Some(&idle(1)), "without effect, and kept");
+    kept.world.gateway.handle().choose(&holder("ann"), None).unwrap();
+    kept.restart(&[&ann]).await;
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&holder("ann")), None);
+    kept.world.pass(3600);
+    assert_eq!(who(&ann).await, None, "the file's holds again");
+}
+
+#[tokio::test]
+async fn stored_policies_that_cannot_be_read_refuse_the_start() {
+    let mut kept = Durable::new().await;
+    let set = Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: false };
+    kept.world.gateway.handle().choose(&Holder::Tenant("acme".into()), Some(set)).unwrap();
+    assert!(kept.world.gateway.handle().is_safe().await);
+    let memory = config_text(&kept.world.app.url(), "", "", "");
+    kept.world.restart(&memory, &[]).await;
+    let written: Vec<u8> = kept
+        .database()
+        .query_row("SELECT value FROM fact WHERE name = 'policies'", [], |row| row.get(0))
+        .unwrap();
+    for (value, words) in
+        [("{\"version\":2}", "version 2"), ("{\"version\":1", "cannot be read"), ("", "cannot be read")]
+    {
+        let statement = "UPDATE fact SET value = ?1 WHERE name = 'policies'";
+        kept.database().execute(statement, [value.as_bytes()]).unwrap();
+        assert!(fault_of(&kept.text, &kept).contains(words), "{value}");
+        kept.database().execute(statement, [&written]).unwrap();
+    }
+    kept.restart(&[]).await;
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&Holder::Tenant("acme".into())), Some(&set));
+}
+
+#[tokio::test]
+async fn a_policy_that_the_store_does_not_confirm_is_in_force_here_alone() {
+    let kept = Durable::new().await;
+    let blocker = kept.database();
+    blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let set = Choice { layer: Layer { on_limit: Some(OnLimit::Ask), ..Layer::default() }, bounded: false };
+    let holder = Holder::Tenant("acme".into());
+    kept.world.gateway.handle().choose(&holder, Some(set)).unwrap();
+    assert!(!kept.world.gateway.handle().is_safe().await);
+    assert_eq!(kept.world.gateway.handle().layers().chosen.get(&holder), Some(&set));
+    blocker.execute_batch("ROLLBACK").unwrap();
 }

@@ -74,8 +74,22 @@ impl Disk {
         book: Book,
         observer: Arc<dyn Observer>,
     ) -> Result<Opened, StoreFault> {
+        Self::open_under(opening, |_| Ok(book), observer)
+    }
+
+    /// The same, where the book follows from facts that are kept: sessions are held to it as soon as they are taken in.
+    ///
+    /// # Errors
+    /// [`StoreFault`], or what `book` says of the facts.
+    pub fn open_under<E: From<StoreFault>>(
+        opening: &Opening<'_>,
+        book: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> Result<Book, E>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Opened, E> {
         let (mut database, secret) = Database::open(opening.path, opening.secret, Purpose::Serve)?;
         let clock = opening.clock.not_before(database.latest()?);
+        let facts = database.facts()?;
+        let book = book(&facts)?;
         let journal = Journal::new();
         let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());
         let sealer = Sealer::new(&secret);
@@ -91,7 +105,6 @@ impl Disk {
                 |rows: Vec<Row>| rows.iter().map(|row| load::read(&database.path, &sealer, row)).collect();
             table.restore(next, read, clock.now())
         })?;
-        let facts = database.facts()?;
         database.begin_writing()?;
         let writer =
             Writer::new(database, &table, sealer, slots, clock.clone(), Arc::clone(&opening.trouble));
