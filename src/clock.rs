@@ -68,6 +68,25 @@ impl Clock {
         }
     }
 
+    /// Whether this clock moves by [`Clock::advance`] alone.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        matches!(self.0, Kind::Manual(_))
+    }
+
+    /// This clock, `offset_ms` milliseconds later (or earlier): set by a clock that several machines go by. A manual clock
+    /// stays as it is.
+    #[must_use]
+    pub fn shifted(&self, offset_ms: i64) -> Self {
+        match &self.0 {
+            Kind::System { anchor_unix_ms, anchor_boot_ms } => Self(Kind::System {
+                anchor_unix_ms: anchor_unix_ms.saturating_add_signed(offset_ms),
+                anchor_boot_ms: *anchor_boot_ms,
+            }),
+            Kind::Manual(_) => self.clone(),
+        }
+    }
+
     /// The present moment. Never earlier than what it returned before.
     #[must_use]
     pub fn now(&self) -> Moment {

@@ -280,7 +280,14 @@ pub enum StoreKind {
     Memory,
     /// `path = "…"`, the default: the embedded store in this directory.
     Path(PathBuf),
+    /// tmp
+    Redis(Box<Redis>),
 }
+/// tmp
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis { /// tmp
+ pub url: String, /// tmp
+ pub prefix: String }
 
 /// `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

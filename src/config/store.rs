@@ -27,8 +27,7 @@ pub(super) fn read(mut section: Section<'_>) -> Store {
         }
     }
     if let Some(redis) = section.value("redis") {
-        let hint = "leave it out and run one gateway: its sessions are in [store] path";
-        redis.fault("not yet available in this version", hint);
+        if let Some(url) = redis.text() { return Store { kind: StoreKind::Redis(Box::new(super::Redis { url: url.to_owned(), prefix: "tenure:".into() })), secret, on_outage: chosen, outage_max: lasts }; }
     }
     section.finish();
     Store { kind, secret, on_outage: chosen, outage_max: lasts }

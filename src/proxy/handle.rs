@@ -18,14 +18,14 @@ use super::body::Body;
 use super::exchange::Exchanges;
 use super::farewell::Farewells;
 use super::headers::{self, AskedHost, BadRequest};
-use super::intake::{Destination, Intake};
+use super::intake::{Destination, Inquired, Intake};
 use super::pool::Pool;
 use super::site::{AppSite, Site};
 use super::userinfo;
 use super::visit::Visit;
 use super::{answer, reserved, sources};
 use crate::clock::Clock;
-use crate::session::Moment;
+use crate::session::{Moment, Span};
 use crate::session::activity::{Asked, Kind};
 use crate::session::gate::{Action, Telling};
 use crate::session::jar;
@@ -38,6 +38,9 @@ const UNWANTED_BYTES: usize = 256 * 1024;
 
 /// How long that may take.
 const UNWANTED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// An announcement of another gateway that was lost is made good within this time (R21).
+const LOST_ANNOUNCEMENT: Span = Span::from_secs(5);
 
 /// What all workers share.
 pub struct Shared {
@@ -125,6 +128,9 @@ impl Proxy {
         match self.judge(parts, connection, &mut access) {
             Ok(mut judged) => {
                 judged.expects = expects;
+                if !judged.intake.asks.is_empty() {
+                    judged = Box::pin(self.ask(judged)).await;
+                }
                 self.act(judged, body, access).await
             }
             Err(refusal) => {
@@ -170,7 +176,8 @@ impl Proxy {
         };
         let https = headers::is_https(&parts.headers, connection.tls, trusted);
         let browser = jar::Site::new(headers::without_port(&host.name), &path.path, https);
-        let intake = Intake::read(&app, &self.shared.table, &asked, (&browser, https), to, now);
+        let inquired = if self.is_cut_off(&site, now) { Inquired::CutOff } else { Inquired::NotYet };
+        let intake = Intake::read(&app, &self.shared.table, &asked, (&browser, https), to, inquired, now);
         let visit = visit(app, &parts, (host, https), path, query, &intake, (client_ip, trusted), now);
         let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
         Ok(Box::new(Judged {
@@ -272,24 +279,41 @@ impl Proxy {
         }
     }
 
+    /// Whether the shared store has been away for so long that nothing can be said of any session. A while in which a lost
+    /// announcement would have been made good is no reason yet (R21).
+    fn is_cut_off(&self, site: &Site, now: Moment) -> bool {
+        let Shared { table, trouble, .. } = &*self.shared;
+        let too_long = |lasts| lasts >= site.outage_max.max(LOST_ANNOUNCEMENT);
+        table.is_shared() && trouble.lasts(now).is_some_and(too_long)
+    }
+
+    /// Asks the shared store for what the table does not know, and reads the tokens by what came out.
+    async fn ask(&self, judged: Box<Judged>) -> Box<Judged> {
+        let silent = self.shared.table.ask(&judged.intake.asks, judged.now).await;
+        self.read_again(judged, Inquired::Silent(&silent))
+    }
+
     /// Reads the tokens again; the session's standing has changed within this very request.
-    fn judged_anew(&self, mut judged: Box<Judged>) -> Box<Judged> {
-        let asked =
-            Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
-        let app = &judged.visit.app;
-        judged.intake = Intake::read(
-            app,
-            &self.shared.table,
-            &asked,
-            (&judged.visit.site(), judged.visit.https),
-            Destination::App(judged.visit.place),
-            judged.now,
-        );
-        judged.visit.carry(&judged.intake);
+    fn judged_anew(&self, judged: Box<Judged>) -> Box<Judged> {
+        let mut judged = self.read_again(judged, Inquired::Silent(&[]));
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
             judged.intake.action = Action::ForwardWithout;
         }
+        judged
+    }
+
+    fn read_again(&self, mut judged: Box<Judged>, inquired: Inquired<'_>) -> Box<Judged> {
+        let asked =
+            Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
+        let to = match &judged.subpath {
+            Some(_) => Destination::Gateway,
+            None => Destination::App(judged.visit.place),
+        };
+        let (app, browser) = (&judged.visit.app, judged.visit.site());
+        let (table, https) = (&self.shared.table, judged.visit.https);
+        judged.intake = Intake::read(app, table, &asked, (&browser, https), to, inquired, judged.now);
+        judged.visit.carry(&judged.intake);
         judged
     }
 

@@ -20,9 +20,10 @@ use super::sources::{self, Heard, Said};
 use super::userinfo::Due;
 use super::visit::Visit;
 use super::{answer, userinfo};
-use crate::session::Moment;
+
+use crate::session::{Moment, TokenKey};
 use crate::session::harden::harden;
-use crate::session::identity::SourceKind;
+use crate::session::identity::{Identity, SourceKind};
 use crate::session::profile::CookieKind;
 use crate::session::record::Session;
 
@@ -95,6 +96,9 @@ impl Proxy {
         if visit.form_user.is_some() {
             visit.app.metrics.habits.form(&visit.app.config.name, named.identity.is_some());
         }
+        if table.is_shared() {
+            Box::pin(self.ask_elsewhere(visit, &cookies, named.identity.as_ref())).await;
+        }
         let learned =
             learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
         let commanded = visit.app.config.app_commands && command::obey(table, visit, &head.headers, now);
@@ -121,6 +125,17 @@ impl Proxy {
                 Err((answer::problem(StatusCode::BAD_GATEWAY, "Cookies do not fit", &members), "jar_full"))
             }
             Learned::Passes | Learned::PassesWhenSafe | Learned::Withheld => Ok(()),
+        }
+    }
+
+    /// What other gateways know of the values that the answer sets, and of the user whom it names, is met before the lesson is
+    /// drawn. A store that cannot say holds nothing up: what it knows is brought together when the change is stored.
+    async fn ask_elsewhere(&self, visit: &Visit, cookies: &ResponseCookies, named: Option<&Identity>) {
+        let (table, now) = (&self.shared.table, self.shared.clock.now());
+        let keys: Vec<TokenKey> = cookies.tokens(table).into_iter().map(|token| token.key).collect();
+        let _silent = table.ask(&keys, now).await;
+        if let Some(identity) = named {
+            table.meet(visit.app.id, identity, now).await;
         }
     }
 

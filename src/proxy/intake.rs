@@ -17,6 +17,8 @@ use crate::vault::Vault;
 
 /// What a request presents and what is to be done with it.
 pub(super) struct Intake {
+    /// The store has to be asked for these tokens first; until then the action is that of a store that cannot say.
+    pub asks: Vec<TokenKey>,
     /// The action.
     pub action: Action,
     /// What answer the request expects.
@@ -59,10 +61,23 @@ impl Destination {
     }
 }
 
+/// What is known of a store that gateways share.
+#[derive(Clone, Copy)]
+pub(super) enum Inquired<'a> {
+    /// It was not asked.
+    NotYet,
+    /// It was asked, and cannot say what these tokens are worth.
+    Silent(&'a [TokenKey]),
+    /// It has been away for so long that nobody can say whether a session lives (`outage_max`).
+    CutOff,
+}
+
 struct Found {
     key: TokenKey,
     standing: Standing,
     session: Option<SessionRef>,
+    /// A cookie of the gateway's own.
+    ours: bool,
 }
 
 impl Intake {
@@ -74,11 +89,13 @@ impl Intake {
         asked: &Asked<'_>,
         (browser, https): (&jar::Site<'_>, bool),
         to: Destination,
+        inquired: Inquired<'_>,
         now: Moment,
     ) -> Self {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, app.presented(https));
-        let found = look_up(app, table, &cookies, now);
+        let mut found = look_up(app, table, &cookies, now);
+        let asks = settle_unknown(app, table, &mut found, inquired);
         let (evidence, kept) = weigh(&weighed(&cookies, &found), cookies.dropped);
         let (facts, rules) = (facts(app, asked, to.place()), app.rules_at(now));
         let active_before = active_before(app, table, &found, evidence, now);
@@ -86,7 +103,9 @@ impl Intake {
             Destination::App(_) => note(table, &rules, &facts, evidence, &found, now),
             Destination::Gateway => decide(&rules, &facts, evidence),
         };
-        count(app, &cookies, evidence, &facts);
+        if asks.is_empty() {
+            count(app, &cookies, evidence, &facts);
+        }
         let session_id = id_of(evidence);
         let chosen = session_id.and_then(|id| found.iter().find(|f| names(f.standing, id)));
         let adopting = if action == Action::Adopt { adopting(app, &cookies, &found) } else { Vec::new() };
@@ -101,6 +120,7 @@ impl Intake {
             }
         };
         Self {
+            asks,
             action,
             kind: facts.kind,
             place: facts.place,
@@ -114,6 +134,35 @@ impl Intake {
             adopting,
         }
     }
+}
+
+/// Where gateways share a store, a token that nobody has seen here may be known there: returns those that the store is to be
+/// asked for. What it cannot speak of is not unseen (R23).
+fn settle_unknown(
+    app: &AppSite,
+    table: &Table,
+    found: &mut [Found],
+    inquired: Inquired<'_>,
+) -> Vec<TokenKey> {
+    if !table.is_shared() {
+        return Vec::new();
+    }
+    let mut asks = Vec::new();
+    // Other cookies of an app whose cookies are kept here never stand for a session.
+    for f in found.iter_mut().filter(|f| app.vault.is_none() || f.ours) {
+        let cannot_say = match inquired {
+            Inquired::NotYet => table.has_to_ask(f.standing),
+            Inquired::Silent(keys) => f.standing == Standing::Unseen && keys.contains(&f.key),
+            Inquired::CutOff => !matches!(f.standing, Standing::Ended { .. }),
+        };
+        if cannot_say {
+            f.standing = Standing::Unavailable;
+        }
+        if cannot_say && matches!(inquired, Inquired::NotYet) {
+            asks.push(f.key);
+        }
+    }
+    asks
 }
 
 /// Whether a sign-in has just taken the place of the value that was found: on the same session, or by a new one.
@@ -140,11 +189,11 @@ fn look_up(app: &AppSite, table: &Table, cookies: &RequestCookies<'_>, now: Mome
         // What a browser holds of an app whose cookies are kept here is from before; it never stands for a session.
         if app.vault.is_some() && !Vault::is_ours(token.rule) {
             let key = app.hasher.key(token.name, &token.id);
-            return Found { key, standing: Standing::Unseen, session: None };
+            return Found { key, standing: Standing::Unseen, session: None, ours: false };
         }
         let key = app.hasher.key(token.name, &token.id);
         let (standing, session) = table.look_up(key, now);
-        Found { key, standing, session }
+        Found { key, standing, session, ours: app.vault.is_some() }
     };
     cookies.tokens.iter().map(find).collect()
 }
@@ -195,12 +244,12 @@ fn note(
         Standing::Ended { session, reason, signed_in, told } => {
             decide(rules, facts, Evidence::Ended { session, reason, signed_in, told })
         }
+        Standing::Unavailable => Action::Unavailable,
         Standing::Unseen
         | Standing::Stale
         | Standing::Replaced
         | Standing::Live { .. }
-        | Standing::Pending { .. }
-        | Standing::Unavailable => Action::ForwardWithout,
+        | Standing::Pending { .. } => Action::ForwardWithout,
     }
 }
 

@@ -180,8 +180,13 @@ impl Heard<'_> {
         self.notice(lesson);
         self.follow_up(&standpoint, lesson, &taught, headers);
         let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
-        let learned =
-            if outlives(lesson, change, &standpoint) { Learned::PassesWhenSafe } else { Learned::Passes };
+        // What the browser comes back with may reach another gateway (R23).
+        let is_shared = table.is_shared() && (lesson != Lesson::Nothing || visit.app.vault.is_some());
+        let learned = if is_shared || outlives(lesson, change, &standpoint) {
+            Learned::PassesWhenSafe
+        } else {
+            Learned::Passes
+        };
         let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
         Some(Done { learned, keeping, signed_out })
     }

@@ -1,9 +1,10 @@
 //! Policies that are set while the gateway runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::gateway::Inner;
-use super::keeping::POLICIES;
+use super::keeping::{POLICIES, read_kept};
 use super::settings::{book, layers};
 use crate::config::write_chosen;
 use crate::session::chosen::{Choice, Full, Holder};
@@ -34,6 +35,25 @@ impl Inner {
         table.keep_fact(POLICIES, write_chosen(&new));
         self.chosen.store(Arc::clone(&new));
         Ok(table.change_book(book(&self.config(), &new), now))
+    }
+
+    /// Another gateway set policies: they hold here too.
+    pub(super) fn hear_facts(&self, facts: &HashMap<String, Vec<u8>>) {
+        let _one_at_a_time = self.reloading.lock();
+        let new = match read_kept(facts.get(POLICIES)) {
+            Ok(new) => new,
+            Err(why) => {
+                tracing::error!(%why, "policies that were set through another gateway cannot be used; the old ones stay");
+                return;
+            }
+        };
+        if new == self.chosen.load_full() {
+            return;
+        }
+        self.chosen.store(Arc::clone(&new));
+        let (table, now) = (&self.shared().table, self.shared().clock.now());
+        let ended = table.change_book(book(&self.config(), &new), now);
+        tracing::info!(ended, "policies were set through another gateway");
     }
 
     /// How many sessions [`Inner::choose`] would end now.

@@ -16,7 +16,7 @@ use super::admin_port::{self, AdminPort};
 use super::cuts::{CutQueue, Cuts};
 use super::hub::Hub;
 use super::jwks::Fetcher;
-use super::keeping::Keeping;
+use super::keeping::{Keeper, Keeping};
 use super::listener::{self, BindError};
 use super::settings::{book, needs_restart};
 use super::tls::{self, TlsError};
@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
 use crate::session::chosen::Chosen;
-use crate::store::{Disk, Entry, StoreFault, Table};
+use crate::store::{Entry, RedisFault, StoreFault, Table};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
 /// The gateway cannot start.
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// The shared store cannot be used.
+    #[error(transparent)]
+    Shared(#[from] RedisFault),
     /// The policies in the store cannot be used.
     #[error(transparent)]
     Policies(#[from] config::ChosenFault),
@@ -70,7 +73,7 @@ pub struct Gateway {
     inner: Arc<Inner>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped last: what the workers left is written then.
-    _disk: Option<Disk>,
+    _keeper: Keeper,
     /// Where plain HTTP is served.
     pub http: Option<SocketAddr>,
     /// Where HTTPS is served.
@@ -113,7 +116,7 @@ struct Made {
     inner: Arc<Inner>,
     /// One for each worker.
     queues: Vec<CutQueue>,
-    disk: Option<Disk>,
+    keeper: Keeper,
 }
 
 /// Held by each thread of the gateway: one that panics ends the process, which a supervisor starts again. Half a gateway
@@ -156,7 +159,7 @@ impl Gateway {
         let (https, secure) = bind(config.listen.https, workers)?;
         let port = AdminPort::bind(&config.admin)?;
         let (admin, probes) = (port.admin_address(), port.probes_address());
-        let Made { inner, queues, disk } = Inner::make(config, clock, workers)?;
+        let Made { inner, queues, keeper } = Inner::make(config, clock, workers)?;
         let mut threads = vec![admin_port::spawn(port, Arc::clone(&inner))?];
         let (mut plain, mut secure) = (plain.into_iter(), secure.into_iter());
         for (number, cuts) in queues.into_iter().enumerate() {
@@ -168,7 +171,15 @@ impl Gateway {
             let worker = Worker { shared: Arc::clone(&inner.shared), listeners, cuts, leaving, stop, alive };
             threads.push(worker.spawn(number)?);
         }
-        Ok(Self { inner, threads, _disk: disk, http, https, admin, probes })
+        if let Keeper::Redis(redis) = &keeper {
+            let inner = Arc::downgrade(&inner);
+            redis.on_facts(Box::new(move |facts| {
+                if let Some(inner) = inner.upgrade() {
+                    inner.hear_facts(&facts);
+                }
+            }));
+        }
+        Ok(Self { inner, threads, _keeper: keeper, http, https, admin, probes })
     }
 
     /// What acts on the gateway; cheap to clone.
@@ -220,7 +231,7 @@ impl Inner {
         let (cuts, queues) = Cuts::new(workers);
         let (farewells, due) = Farewells::new();
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone(), farewells.clone()));
-        let Keeping { table, disk, secret, clock, trouble, chosen } = Keeping::open(&config, clock, hub)?;
+        let Keeping { table, keeper, secret, clock, trouble, chosen } = Keeping::open(&config, clock, hub)?;
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
         let keys = verifiers::Keys::new(fetcher);
@@ -252,7 +263,7 @@ impl Inner {
             farewells_due: Mutex::new(Some(due)),
             broken: AtomicBool::new(false),
         });
-        Ok(Made { inner, queues, disk })
+        Ok(Made { inner, queues, keeper })
     }
 
     fn acceptor(&self, tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>) -> Acceptor {
@@ -349,7 +360,7 @@ impl Inner {
     pub fn is_ready(&self) -> bool {
         let Shared { trouble, site, clock, .. } = &*self.shared;
         let tolerable = |lasts| lasts < site.load().outage_max;
-        *self.ready.borrow() && trouble.lasts(clock.now()).is_none_or(tolerable)
+        *self.ready.borrow() && trouble.clock_agrees() && trouble.lasts(clock.now()).is_none_or(tolerable)
     }
 
     /// Waits until every end that was caused before is in force on all workers.

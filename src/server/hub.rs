@@ -22,11 +22,15 @@ impl Hub {
         Self { metrics, cuts, farewells }
     }
 
-    fn ended(&self, event: &Event, reason: EndReason, by: Option<&Arc<str>>) {
-        // ORDER: cut first; counting and logging must not delay it.
+    fn cut(&self, event: &Event, reason: EndReason) {
         if event.busy {
             self.cuts.session(event.id, reason);
         }
+    }
+
+    fn ended(&self, event: &Event, reason: EndReason, by: Option<&Arc<str>>) {
+        // ORDER: cut first; counting and logging must not delay it.
+        self.cut(event, reason);
         let metrics = self.metrics.app(&event.app);
         metrics.ended(reason);
         if event.is_signed_in() {
@@ -42,6 +46,7 @@ impl Observer for Hub {
     fn observe(&self, event: &Event) {
         match &event.kind {
             EventKind::Ended { reason, by } => self.ended(event, *reason, by.as_ref()),
+            EventKind::Over(reason) => self.cut(event, *reason),
             EventKind::SignedIn => {
                 self.metrics.app(&event.app).signed_in();
                 audit::signed_in(&record(event));

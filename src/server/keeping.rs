@@ -1,22 +1,38 @@
 //! Opens what keeps the sessions, as the configuration says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::gateway::StartError;
 use super::settings::book;
 use crate::clock::Clock;
-use crate::config::{Config, StoreKind, read_chosen};
+use crate::config::{self, ChosenFault, Config, StoreKind, read_chosen};
+use crate::session::Span;
 use crate::session::chosen::Chosen;
-use crate::store::{Disk, Observer, Opened, Opening, Table, Trouble, derive_key, random_bytes};
+use crate::store::{
+    Disk, Observer, Opened, Opening, Redis, RedisOpened, RedisOpening, Table, Trouble, derive_key, random_bytes,
+};
 
 /// The fact by which the store keeps the policies that were set while the gateway ran.
 pub(super) const POLICIES: &str = "policies";
 
+/// How long a shared store that is empty waits for gateways that may know what was in it: they look twice a second.
+const SHARED_PATIENCE: Span = Span::from_ms(1500);
+
+/// Where sessions are kept. Dropped, it writes what is left.
+pub(super) enum Keeper {
+    /// In memory alone.
+    Memory,
+    /// In the embedded store.
+    Disk { _store: Disk },
+    /// With other gateways.
+    Redis(Redis),
+}
+
 /// What keeps the sessions, opened.
 pub(super) struct Keeping {
     pub(super) table: Arc<Table>,
-    pub(super) disk: Option<Disk>,
+    pub(super) keeper: Keeper,
     /// What keys the hashes of tokens.
     pub(super) secret: [u8; 32],
     /// No earlier than what the store has seen.
@@ -36,31 +52,56 @@ impl Keeping {
         let secret = config.store.secret.as_ref().map(|secret| derive_key(secret.expose()));
         let path = match &config.store.kind {
             StoreKind::Path(path) => path,
+            StoreKind::Redis(settings) => {
+                return Self::share(config, settings, secret, clock, (observer, trouble));
+            }
             StoreKind::Memory => {
                 let chosen = Arc::default();
                 let table = Arc::new(Table::new(book(config, &chosen), observer));
                 // What nobody wrote down nobody can read: a new secret with each start does.
                 let secret = secret.unwrap_or_else(random_bytes);
-                return Ok(Self { table, disk: None, secret, clock, trouble, chosen });
+                return Ok(Self { table, keeper: Keeper::Memory, secret, clock, trouble, chosen });
             }
         };
         let machine = clock.clone();
         let opening = Opening { path, secret, clock, trouble: Arc::clone(&trouble) };
         let mut chosen = Arc::default();
         let under = |facts: &BTreeMap<String, Vec<u8>>| -> Result<_, StartError> {
-            chosen = Arc::new(
-                facts.get(POLICIES).map_or_else(|| Ok(Chosen::default()), |kept| read_chosen(kept))?,
-            );
+            chosen = read_kept(facts.get(POLICIES))?;
             Ok(book(config, &chosen))
         };
         let Opened { table, disk, secret, clock, .. } = Disk::open_under(&opening, under, observer)?;
         tell_of_strangers(config, &chosen);
         let behind = clock.now().since(machine.now());
-        if behind > crate::session::Span::from_secs(1) {
+        if behind > Span::from_secs(1) {
             tracing::warn!(%behind, "the machine's clock is behind what the store has seen; sessions go by the store's time");
         }
-        Ok(Self { table, disk: Some(disk), secret, clock, trouble, chosen })
+        Ok(Self { table, keeper: Keeper::Disk { _store: disk }, secret, clock, trouble, chosen })
     }
+
+    fn share(
+        config: &Config,
+        settings: &config::Redis,
+        secret: Option<[u8; 32]>,
+        clock: Clock,
+        (observer, trouble): (Arc<dyn Observer>, Arc<Trouble>),
+    ) -> Result<Self, StartError> {
+        let patience = SHARED_PATIENCE;
+        let opening = RedisOpening { settings, secret, clock, trouble: Arc::clone(&trouble), patience };
+        let mut chosen = Arc::default();
+        let under = |facts: &HashMap<String, Vec<u8>>| -> Result<_, StartError> {
+            chosen = read_kept(facts.get(POLICIES))?;
+            Ok(book(config, &chosen))
+        };
+        let RedisOpened { table, redis, secret, clock, .. } = Redis::open(&opening, under, observer)?;
+        tell_of_strangers(config, &chosen);
+        Ok(Self { table, keeper: Keeper::Redis(redis), secret, clock, trouble, chosen })
+    }
+}
+
+/// The policies as a store keeps them.
+pub(super) fn read_kept(kept: Option<&Vec<u8>>) -> Result<Arc<Chosen>, ChosenFault> {
+    Ok(Arc::new(kept.map_or_else(|| Ok(Chosen::default()), |kept| read_chosen(kept))?))
 }
 
 /// What was set for an app or a role that the configuration does not name any more has no effect, and is kept: it may come

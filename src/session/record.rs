@@ -4,6 +4,7 @@
 //! is decided here.
 
 mod image;
+mod merge;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,11 +18,15 @@ use super::policy::Rival;
 use super::profile::CookieKind;
 use super::tokens::Tokens;
 pub use image::Image;
+pub use merge::Merged;
 
 pub use super::tokens::{CookieShape, FellOut, MAX_SIBLINGS, MAX_TOKENS, NewToken};
 use super::{
     Deadline, EndReason, Moment, Policy, SessionId, Span, Times, TokenKey, Verdict, deadline, judge,
 };
+
+/// A session that cannot be judged is looked at again after this long: the store has been asked by then, or is away.
+const ASKED_AGAIN: Span = Span::from_secs(1);
 
 /// How long a session may be held back as pending (R13).
 pub const PENDING_FOR: Span = Span::from_secs(120);
@@ -133,6 +138,8 @@ pub struct Session {
     observed: Observed,
     /// It took on other terms since [`Session::take_adopted`] was last called.
     adopted_terms: bool,
+    /// Until when all its activity is known, that in other gateways included; [`Moment::MAX`] where there are none.
+    active_known: Moment,
 }
 
 /// What was counted instead of done while only observing.
@@ -179,6 +186,40 @@ impl Session {
             forgotten: false,
             observed: Observed::default(),
             adopted_terms: false,
+            active_known: Moment::MAX,
+        }
+    }
+
+    /// Other gateways serve the session too: an end by idleness has to wait until they were asked ([`Session::asked`]).
+    pub fn share(&mut self) {
+        self.active_known = Moment::default();
+    }
+
+    /// Everybody was asked at that moment when the session was last active, and this came out.
+    pub fn asked(&mut self, last_active_at: Option<Moment>, at: Moment) {
+        self.active_known = self.active_known.max(at);
+        if let Some(active) = last_active_at.filter(|_| !self.is_over()) {
+            self.times.last_active_at = self.times.last_active_at.max(active);
+            self.deadline = deadline(&self.policy, &self.times);
+        }
+    }
+
+    /// Whether it seems over by idleness, and nobody asked yet whether it was active elsewhere. It is not live then, and has
+    /// not ended: it cannot be judged.
+    #[must_use]
+    pub fn is_unsure(&self, now: Moment) -> bool {
+        let waits = self.mode == Mode::Enforce && self.state == State::Active && !self.forgotten;
+        waits && self.verdict(now).is_none()
+    }
+
+    /// Its deadline beside `now`; `None` where only those who were not asked could say. A lifetime is the same everywhere.
+    fn verdict(&self, now: Moment) -> Option<Verdict> {
+        match judge(self.deadline, now) {
+            Verdict::Over(EndReason::IdleTimeout, at) if at > self.active_known => {
+                let lifetime = self.deadline.lifetime_at;
+                (lifetime <= now).then_some(Verdict::Over(EndReason::ForceRelogin, lifetime))
+            }
+            verdict => Some(verdict),
         }
     }
 
@@ -192,14 +233,14 @@ impl Session {
                 Settled::JustEnded(EndReason::MaxConcurrent)
             }
             State::Pending(_) => Settled::AsBefore,
-            State::Active => match judge(self.deadline, now) {
-                Verdict::Live => Settled::AsBefore,
-                Verdict::Over(reason, at) if self.mode == Mode::Enforce => {
+            State::Active => match self.verdict(now) {
+                Some(Verdict::Live) | None => Settled::AsBefore,
+                Some(Verdict::Over(reason, at)) if self.mode == Mode::Enforce => {
                     self.end(reason, None, at);
                     Settled::JustEnded(reason)
                 }
-                Verdict::Over(reason, _) if self.observe(reason) => Settled::WouldEnd(reason),
-                Verdict::Over(..) => Settled::AsBefore,
+                Some(Verdict::Over(reason, _)) if self.observe(reason) => Settled::WouldEnd(reason),
+                Some(Verdict::Over(..)) => Settled::AsBefore,
             },
         }
     }
@@ -317,6 +358,7 @@ impl Session {
     pub fn next_look(&self, again: Span, now: Moment) -> Option<Moment> {
         let at = match self.state {
             State::Active if self.mode == Mode::Observe && self.deadline.at() <= now => now.plus(again),
+            State::Active if self.is_unsure(now) => now.plus(ASKED_AGAIN),
             State::Active => self.deadline.at(),
             State::Pending(until) => until,
             State::Ended(_) => return None,
@@ -379,6 +421,7 @@ impl Session {
             },
             State::Pending(_) | State::Active if self.forgotten => Standing::Stale,
             State::Pending(_) => Standing::Pending { session: self.id },
+            State::Active if self.is_unsure(now) => Standing::Unavailable,
             State::Active => Standing::Live { session: self.id, alias },
         }
     }
@@ -468,7 +511,7 @@ impl Session {
     pub fn as_rival(&self, now: Moment) -> Option<Rival> {
         let signed_in_at = self.times.signed_in_at?;
         let only_counted = self.mode == Mode::Observe && self.observed.limit;
-        (self.is_live(now) && !only_counted).then_some(Rival {
+        ((self.is_live(now) || self.is_unsure(now)) && !only_counted).then_some(Rival {
             id: self.id,
             signed_in_at,
             last_active_at: self.times.last_active_at,

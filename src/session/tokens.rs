@@ -61,6 +61,19 @@ enum Role {
     Replaced(Moment),
 }
 
+impl Role {
+    /// How far from use; see [`Tokens::unite`].
+    const fn distance(self) -> u8 {
+        match self {
+            Self::Current => 0,
+            Self::Unused(_) => 1,
+            Self::Sibling(_) => 2,
+            Self::Alias(_) => 3,
+            Self::Replaced(_) => 4,
+        }
+    }
+}
+
 impl Token {
     /// Whether it stands for the session no more.
     fn is_over(&self, now: Moment) -> bool {
@@ -181,6 +194,29 @@ impl Tokens {
             self.set_again(token);
         }
         self.drop_surplus(now)
+    }
+
+    /// Takes over the tokens that another gateway knows of the same sign-in. A value that is further from use in one of them
+    /// is so in both; of two that are in use under one name the browser may have either (FIELD F5).
+    pub(super) fn unite(&mut self, theirs: Self, grace: Span, now: Moment) {
+        for token in theirs.0 {
+            if let Some(known) = self.0.iter_mut().find(|ours| ours.key == token.key) {
+                if token.role.distance() > known.role.distance() {
+                    known.role = token.role;
+                }
+                continue;
+            }
+            let mut token = token;
+            let rival = |ours: &&mut Token| {
+                ours.role == Role::Current && ours.shape.name == token.shape.name && token.role == Role::Current
+            };
+            if let Some(rival) = self.0.iter_mut().find(rival) {
+                rival.role = Role::Unused(grace);
+                token.role = Role::Unused(grace);
+            }
+            self.0.push(token);
+        }
+        self.drop_surplus(now);
     }
 
     /// The token is in use, with the attributes it was set with last.

@@ -14,6 +14,9 @@ use crate::session::{EndReason, Moment, SessionId};
 /// Most entries that are kept in memory, where nothing outlives the process.
 const IN_MEMORY: usize = 10_000;
 
+/// Most entries that a shared store keeps, and each gateway with it.
+pub(super) const SHARED: usize = 50_000;
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -83,6 +86,13 @@ impl Entry {
         let detail = (!detail.is_empty()).then(|| detail.to_owned());
         let (act, by) = (Act::Operator(act), Some(by.into()));
         Self { at, act, session: None, app: None, tenant, user: None, by, detail }
+    }
+}
+
+impl Entry {
+    /// As it is found, before it has a number.
+    pub(super) fn found(&self) -> Found {
+        Found::of(0, self)
     }
 }
 
@@ -215,12 +225,26 @@ pub(super) enum Audit {
     Memory(Mutex<Ring>),
     /// In the store.
     Disk(Arc<Journal>, AuditFile),
+    /// In a store that gateways share: the latest ones of all of them, followed here.
+    Shared(Arc<Journal>, Mutex<Ring>),
 }
 
 #[derive(Default)]
 pub(super) struct Ring {
     entries: VecDeque<Found>,
     last: u64,
+}
+
+impl Ring {
+    fn push(&mut self, found: Found, most: usize) {
+        if found.number > self.last {
+            self.last = found.number;
+            self.entries.push_back(found);
+        }
+        if self.entries.len() > most {
+            self.entries.pop_front();
+        }
+    }
 }
 
 impl Audit {
@@ -232,25 +256,32 @@ impl Audit {
         Self::Disk(journal, AuditFile::new(database))
     }
 
+    pub(super) fn shared(journal: Arc<Journal>) -> Self {
+        Self::Shared(journal, Mutex::default())
+    }
+
     pub(super) fn note(&self, entry: Entry) {
         match self {
-            Self::Disk(journal, _) => journal.note_entry(entry),
+            Self::Disk(journal, _) | Self::Shared(journal, _) => journal.note_entry(entry),
             Self::Memory(ring) => {
                 let mut ring = ring.lock();
-                ring.last += 1;
-                let found = Found::of(ring.last, &entry);
-                ring.entries.push_back(found);
-                if ring.entries.len() > IN_MEMORY {
-                    ring.entries.pop_front();
-                }
+                let found = Found::of(ring.last + 1, &entry);
+                ring.push(found, IN_MEMORY);
             }
+        }
+    }
+
+    /// Takes in what a gateway noted in the shared store, in the store's order.
+    pub(super) fn follow(&self, number: u64, found: Found) {
+        if let Self::Shared(_, ring) = self {
+            ring.lock().push(Found { number, ..found }, SHARED);
         }
     }
 
     pub(super) fn page(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<Found>, CannotRead> {
         match self {
             Self::Disk(_, file) => Ok(file.page(filter, limit)?),
-            Self::Memory(ring) => {
+            Self::Memory(ring) | Self::Shared(_, ring) => {
                 let ring = ring.lock();
                 let fitting = ring.entries.iter().rev().filter(|found| filter.fits(found));
                 Ok(fitting.take(limit).cloned().collect())
@@ -261,7 +292,7 @@ impl Audit {
     pub(super) fn days(&self, filter: &AuditFilter) -> Result<BTreeMap<DayKey, Day>, CannotRead> {
         match self {
             Self::Disk(_, file) => Ok(file.days(filter)?),
-            Self::Memory(ring) => {
+            Self::Memory(ring) | Self::Shared(_, ring) => {
                 let mut days: BTreeMap<DayKey, Day> = BTreeMap::new();
                 for found in ring.lock().entries.iter().filter(|found| filter.fits(found)) {
                     let (Some(app), Some(tenant)) = (&found.app, &found.tenant) else { continue };

@@ -11,6 +11,10 @@ use crate::session::record::Session;
 /// See [`Cell::slot`].
 pub(super) const NOWHERE: u32 = u32::MAX;
 
+/// In a shared store a slot is no place but the second of the Unix epoch when the record was last stored whole; this bit, that
+/// somebody had signed in by then.
+pub(super) const SIGNED_IN: u32 = 1;
+
 /// A session and what changes beside it without its lock.
 pub(super) struct Cell {
     /// As in the session; it never changes.
@@ -46,6 +50,11 @@ impl Cell {
 
     pub(super) fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Acquire) > 0
+    }
+
+    /// In a shared store: whether no other gateway has heard of its sign-in.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.slot.load(Ordering::Relaxed) & SIGNED_IN == 0
     }
 
     pub(super) fn live_connections(&self) -> u32 {

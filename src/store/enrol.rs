@@ -242,12 +242,12 @@ impl Table {
             let bound = self.bound.load_full();
             let policy = bound.policy(app, Some(&identity));
             let rivals = match policy.max_concurrent {
-                Some(_) => present(cells, Some(cell), &bound, now, &mut aftermath).rivals,
+                Some(_) => self.present(cells, Some(cell), &bound, now, &mut aftermath).rivals,
                 None => Vec::new(),
             };
             let mut session = cell.session.lock();
             if let settled @ Settled::JustEnded(_) = settle(&mut session, &bound, now) {
-                aftermath.extend(settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
+                aftermath.extend(self.settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
             }
             if !entry.is_open(&session, now) {
                 return Enrolled::Over;
@@ -279,9 +279,10 @@ impl Table {
         let mut aftermath = Aftermath::new();
         self.in_section(key, |cells| {
             let bound = self.bound.load_full();
-            let present = present(cells, None, &bound, now, &mut aftermath);
+            let present = self.present(cells, None, &bound, now, &mut aftermath);
             if let Some((_, policy, mode)) = present.latest {
                 end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
+                self.hold_back_surplus((&policy, mode), &present.rivals, cells, now, &mut aftermath);
             }
         });
         self.after_section(aftermath, now);
@@ -294,15 +295,19 @@ impl Table {
         result
     }
 
-    /// Enters a session that was there before this process.
+    /// Enters a session that was there before this process, or that somebody signed in on elsewhere.
     pub(super) fn join_index(&self, key: &UserKey, cell: &Arc<Cell>) {
-        self.in_section(key, |cells| cells.push(Arc::clone(cell)));
+        self.in_section(key, |cells| {
+            if !self.is_shared() || cells.iter().all(|other| !Arc::ptr_eq(other, cell)) {
+                cells.push(Arc::clone(cell));
+            }
+        });
     }
 
     fn after_section(&self, aftermath: Aftermath, now: Moment) {
         for (cell, kind) in aftermath {
             match kind {
-                EventKind::Ended { .. } => self.after_end(&cell, kind, now),
+                EventKind::Ended { .. } | EventKind::Over(_) => self.after_end(&cell, kind, now),
                 EventKind::SignedIn
                 | EventKind::HeldBack
                 | EventKind::WouldEnd(_)
@@ -316,6 +321,9 @@ impl Table {
         let terms = self.bound.load().terms(newcomer.app, None);
         let id = SessionId::from_u128(u128::from_le_bytes(random_bytes()));
         let mut session = Session::new(id, newcomer.app, terms, newcomer.visitor.clone(), now);
+        if self.is_shared() {
+            session.share();
+        }
         session.adopted = newcomer.adopted;
         session.jar.clone_from(&newcomer.jar);
         session.generation = self.next_generation(tokens);
@@ -392,39 +400,68 @@ struct Present {
     latest: Option<((Moment, SessionId), Policy, Mode)>,
 }
 
-/// The user's live sessions besides the newcomer; those that are over leave the index.
-fn present(
-    cells: &mut Vec<Arc<Cell>>,
-    newcomer: Option<&Arc<Cell>>,
-    bound: &Bound,
-    now: Moment,
-    aftermath: &mut Aftermath,
-) -> Present {
-    let mut present = Present::default();
-    cells.retain(|cell| {
-        if newcomer.is_some_and(|newcomer| Arc::ptr_eq(cell, newcomer)) {
-            return true;
-        }
-        let mut session = cell.session.lock();
-        let settled = settle(&mut session, bound, now);
-        aftermath.extend(settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
-        if let Some(rival) = session.as_rival(now) {
-            let order = (rival.signed_in_at, rival.id);
-            if present.latest.as_ref().is_none_or(|(latest, ..)| *latest < order) {
-                present.latest = Some((order, session.policy, session.mode));
+impl Table {
+    /// The user's live sessions besides the newcomer; those that are over leave the index.
+    fn present(
+        &self,
+        cells: &mut Vec<Arc<Cell>>,
+        newcomer: Option<&Arc<Cell>>,
+        bound: &Bound,
+        now: Moment,
+        aftermath: &mut Aftermath,
+    ) -> Present {
+        let mut present = Present::default();
+        cells.retain(|cell| {
+            if newcomer.is_some_and(|newcomer| Arc::ptr_eq(cell, newcomer)) {
+                return true;
             }
-            present.rivals.push(rival);
-        }
-        !session.is_over()
-    });
-    present
-}
+            let mut session = cell.session.lock();
+            let settled = settle(&mut session, bound, now);
+            aftermath.extend(self.settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
+            if let Some(rival) = session.as_rival(now) {
+                let order = (rival.signed_in_at, rival.id);
+                if present.latest.as_ref().is_none_or(|(latest, ..)| *latest < order) {
+                    present.latest = Some((order, session.policy, session.mode));
+                }
+                present.rivals.push(rival);
+            }
+            !session.is_over()
+        });
+        present
+    }
 
-fn settled_kind(settled: Settled) -> Option<EventKind> {
-    match settled {
-        Settled::WouldEnd(reason) => Some(EventKind::WouldEnd(reason)),
-        Settled::JustEnded(reason) => Some(EventKind::Ended { reason, by: None }),
-        Settled::AsBefore => None,
+    pub(super) fn settled_kind(&self, settled: Settled) -> Option<EventKind> {
+        match settled {
+            Settled::WouldEnd(reason) => Some(EventKind::WouldEnd(reason)),
+            // Every gateway that knows the session finds that out; one of them tells.
+            Settled::JustEnded(reason) if self.is_shared() => Some(EventKind::Over(reason)),
+            Settled::JustEnded(reason) => Some(EventKind::Ended { reason, by: None }),
+            Settled::AsBefore => None,
+        }
+    }
+
+    /// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held
+    /// back after all, where the policy ends nobody for them (R13).
+    fn hold_back_surplus(
+        &self,
+        (policy, mode): (&Policy, Mode),
+        rivals: &[Rival],
+        cells: &[Arc<Cell>],
+        now: Moment,
+        aftermath: &mut Aftermath,
+    ) {
+        let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
+        let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
+        if too_many == 0 || mode == Mode::Observe || !self.is_shared() {
+            return;
+        }
+        let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
+        unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
+        unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
+        for cell in unheard.into_iter().take(too_many) {
+            cell.session.lock().hold_back(now.plus(PENDING_FOR));
+            aftermath.push((Arc::clone(cell), EventKind::HeldBack));
+        }
     }
 }
 

@@ -35,6 +35,10 @@ impl Changed {
     pub(super) const ACTIVITY: Self = Self(1 << 2);
     /// It was forgotten.
     pub(super) const GONE: Self = Self(1 << 3);
+    /// It seems idle, and the store is to be asked whether it was active elsewhere.
+    pub(super) const ASK: Self = Self(1 << 4);
+    /// Its record is on its way to the store, which has not confirmed it.
+    const ON_ITS_WAY: u8 = 1 << 5;
     /// Whoever writes knows already that its activity is to be written later.
     const SCHEDULED: u8 = 1 << 6;
     /// It stands in the queue.
@@ -44,9 +48,14 @@ impl Changed {
         self.0 & other.0 != 0
     }
 
+    /// Both.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The rest, if there is any.
     pub(super) fn without(self, other: Self) -> Option<Self> {
-        let rest = self.0 & !other.0 & !Self::SCHEDULED;
+        let rest = self.0 & !other.0 & !Self::SCHEDULED & !Self::ON_ITS_WAY;
         (rest != 0).then_some(Self(rest))
     }
 }
@@ -143,6 +152,13 @@ impl Journal {
         self.queue.lock().cells.len()
     }
 
+    /// Whether everything that was noted until now is safe.
+    pub(super) fn is_idle(&self) -> bool {
+        let queue = self.queue.lock();
+        let nothing = queue.cells.is_empty() && queue.facts.is_empty() && queue.entries.is_empty();
+        nothing && self.progress.borrow().safe >= queue.batch
+    }
+
     /// How many entries of the audit there was no room for.
     pub(super) fn crowded_out(&self) -> u64 {
         self.queue.lock().crowded_out
@@ -216,7 +232,23 @@ impl Journal {
 impl Cell {
     /// Takes the cell out of the queue, with what has changed. Look at the session afterwards, not before.
     pub(super) fn take_changes(&self) -> Changed {
-        Changed(self.changed.fetch_and(Changed::SCHEDULED, Ordering::AcqRel) & !Changed::QUEUED)
+        let kept = Changed::SCHEDULED | Changed::ON_ITS_WAY;
+        Changed(self.changed.fetch_and(kept, Ordering::AcqRel) & !Changed::QUEUED)
+    }
+
+    /// Its record is about to be read and sent. ORDER: said before its changes are taken.
+    pub(super) fn set_out(&self) {
+        self.changed.fetch_or(Changed::ON_ITS_WAY, Ordering::AcqRel);
+    }
+
+    /// The store has what was sent, or it will be sent again.
+    pub(super) fn arrived(&self) {
+        self.changed.fetch_and(!Changed::ON_ITS_WAY, Ordering::AcqRel);
+    }
+
+    /// Whether its record has changed and the store has not confirmed that.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire) & (Changed::RECORD.0 | Changed::ON_ITS_WAY) != 0
     }
 
     /// Its activity will be written later. Returns whether that is news.

@@ -21,8 +21,10 @@ mod keys;
 mod lasting;
 mod link;
 mod query;
+mod redis;
 mod restore;
 mod seal;
+mod sharing;
 mod sweep;
 mod table;
 mod trouble;
@@ -38,6 +40,7 @@ pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
 pub use table::{Counts, Table};
+pub use redis::{OnFacts, Redis, RedisFault, RedisOpened, RedisOpening};
 pub use trouble::Trouble;
 
 use crate::session::identity::Identity;
@@ -77,6 +80,9 @@ pub enum EventKind {
         /// By whom, where a person or an operator's token did it.
         by: Option<Arc<str>>,
     },
+    /// It is over, and must be cut; who tells of its end, this gateway or another one that shares the store, is told with
+    /// [`EventKind::Ended`] once the store has said so.
+    Over(EndReason),
     /// It would have ended if the gateway enforced (R17).
     WouldEnd(EndReason),
     /// An anonymous session was forgotten for room (R25).

@@ -81,7 +81,7 @@ impl Table {
         }
     }
 
-    fn take_in(&self, stored: Stored, now: Moment) -> Arc<Cell> {
+    pub(super) fn take_in(&self, stored: Stored, now: Moment) -> Arc<Cell> {
         // Numbers wrap around, so there is always an older one.
         let epoch = self.bound.load().epoch.wrapping_sub(1);
         let cell = self.rebuild(stored, epoch);
@@ -98,6 +98,9 @@ impl Table {
         let app = self.app_number(&stored.image.app);
         let mut session = stored.image.restore(app, epoch, &mut |shape| self.intern(shape));
         session.jar = stored.jar.map(Arc::new);
+        if self.is_shared() {
+            session.share();
+        }
         let cell = Cell::new(session);
         cell.slot.store(stored.slot, Ordering::Relaxed);
         cell
@@ -121,7 +124,7 @@ impl Table {
     }
 
     /// Anonymous sessions enter their class in the order of their activity, within a bound that may be another one now.
-    fn class_restored<'a>(&self, cells: impl Iterator<Item = &'a Arc<Cell>>) {
+    pub(super) fn class_restored<'a>(&self, cells: impl Iterator<Item = &'a Arc<Cell>>) {
         let mut anonymous: Vec<_> = cells.filter_map(as_anonymous).collect();
         anonymous.sort_unstable_by_key(|(at, id, ..)| (*at, *id));
         let bound = self.bound.load().book.anonymous_sessions;

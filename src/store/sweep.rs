@@ -133,6 +133,7 @@ impl Table {
             if abandoned {
                 self.forget(cell);
             } else {
+                self.ask_if_unsure(cell, now);
                 self.file(cell, now);
             }
         }

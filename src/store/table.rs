@@ -12,6 +12,7 @@ use super::audit::Audit;
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
 use super::journal::{Changed, Journal};
+use super::sharing::Sharing;
 use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
 use crate::session::gate::Standing;
@@ -58,6 +59,8 @@ pub struct Table {
     /// Where sessions outlive the process: what waits to be written there.
     pub(super) journal: Option<Arc<Journal>>,
     pub(super) audit: Audit,
+    /// Where other gateways share the store.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// More distinct shapes than this are not shared: an app that sets a new path with each cookie.
@@ -81,7 +84,7 @@ impl Table {
     /// An empty table under `book`, in memory alone.
     #[must_use]
     pub fn new(book: Book, observer: Arc<dyn Observer>) -> Self {
-        Self::with_journal(book, observer, None, Audit::in_memory())
+        Self::with_journal(book, observer, None, Audit::in_memory(), None)
     }
 
     /// An empty table under `book`; what happens in it is noted in `journal`.
@@ -91,6 +94,7 @@ impl Table {
         observer: Arc<dyn Observer>,
         journal: Option<Arc<Journal>>,
         audit: Audit,
+        sharing: Option<Sharing>,
     ) -> Self {
         let bound = bind(book, &[], 0);
         Self {
@@ -109,6 +113,7 @@ impl Table {
             observer,
             journal,
             audit,
+            sharing,
         }
     }
 
@@ -354,13 +359,12 @@ impl Table {
     }
 
     pub(super) fn after_settling(&self, cell: &Arc<Cell>, settled: Settled, now: Moment) {
-        match settled {
-            Settled::AsBefore => {}
-            Settled::JustEnded(reason) => self.after_end(cell, EventKind::Ended { reason, by: None }, now),
-            Settled::WouldEnd(reason) => {
-                self.mark(cell, Changed::RECORD);
-                self.tell(cell, EventKind::WouldEnd(reason), now);
-            }
+        let Some(kind) = self.settled_kind(settled) else { return };
+        if matches!(settled, Settled::WouldEnd(_)) {
+            self.mark(cell, Changed::RECORD);
+            self.tell(cell, kind, now);
+        } else {
+            self.after_end(cell, kind, now);
         }
     }
 
@@ -373,6 +377,19 @@ impl Table {
 
     /// What follows an end besides the death of companions.
     pub(super) fn take_leave(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
+        let jar = self.leave(cell, now);
+        self.mark(cell, Changed::RECORD);
+        self.mark(cell, Changed::JAR);
+        let event = self.event(cell, kind, jar, now);
+        self.note_event(&event);
+        self.observer.observe(&event);
+        if let (Some(sharing), EventKind::Over(_)) = (&self.sharing, &event.kind) {
+            sharing.owe(event);
+        }
+    }
+
+    /// An ended session leaves every class and index of those that live, and is remembered. Returns its jar.
+    fn leave(&self, cell: &Arc<Cell>, now: Moment) -> Option<Arc<Jar>> {
         self.anonymous.lock().remove(cell.id);
         self.wheel.lock().remove(cell);
         self.leave_index(cell);
@@ -382,26 +399,40 @@ impl Table {
             (session.ended().map_or(now, |end| end.at), session.jar.take())
         };
         self.remembered.lock().add(cell.id, at);
-        self.mark(cell, Changed::RECORD);
-        self.mark(cell, Changed::JAR);
-        self.tell_with(cell, kind, jar, now);
+        jar
+    }
+
+    /// What follows an end that another gateway caused: that one tells of it.
+    pub(super) fn after_end_elsewhere(&self, cell: &Arc<Cell>, now: Moment) {
+        self.bury_companions(cell, false, now);
+        let jar = self.leave(cell, now);
+        let reason = cell.session.lock().ended().map(|end| end.reason);
+        if let Some(reason) = reason {
+            self.observer.observe(&self.event(cell, EventKind::Over(reason), jar, now));
+        }
+    }
+
+    /// The store has this gateway's end of the session: now it is told.
+    pub(super) fn tell_owed(&self, id: SessionId) {
+        if let Some(event) = self.sharing.as_ref().and_then(|sharing| sharing.owed(id)) {
+            self.note_event(&event);
+            self.observer.observe(&event);
+        }
     }
 
     /// Tells the observer; no lock is held.
     pub(super) fn tell(&self, cell: &Arc<Cell>, kind: EventKind, now: Moment) {
-        self.tell_with(cell, kind, None, now);
-    }
-
-    fn tell_with(&self, cell: &Arc<Cell>, kind: EventKind, jar: Option<Arc<Jar>>, now: Moment) {
-        let event = {
-            let session = cell.session.lock();
-            let at = session.ended().map_or(now, |end| end.at);
-            let app = self.bound.load().name(session.app);
-            let (id, identity, busy) = (session.id, session.identity.clone(), cell.is_busy());
-            Event { id, app, identity, kind, at, busy, jar }
-        };
+        let event = self.event(cell, kind, None, now);
         self.note_event(&event);
         self.observer.observe(&event);
+    }
+
+    fn event(&self, cell: &Arc<Cell>, kind: EventKind, jar: Option<Arc<Jar>>, now: Moment) -> Event {
+        let session = cell.session.lock();
+        let at = session.ended().map_or(now, |end| end.at);
+        let app = self.bound.load().name(session.app);
+        let (id, identity, busy) = (session.id, session.identity.clone(), cell.is_busy());
+        Event { id, app, identity, kind, at, busy, jar }
     }
 
     /// How many tokens in use had to go because an app sets more cookies than a session may have.

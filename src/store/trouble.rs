@@ -1,6 +1,6 @@
 //! How the store fares: whether it writes, and since when it does not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::session::{Moment, Span};
 
@@ -9,6 +9,10 @@ use crate::session::{Moment, Span};
 pub struct Trouble {
     /// Milliseconds since the Unix epoch, 0 while all is well.
     since: AtomicU64,
+    /// The same of a store that is elsewhere: since when it has been away.
+    away: AtomicU64,
+    /// Its clock is too far from this machine's (R23).
+    is_off: AtomicBool,
     failures: AtomicU64,
     writes: AtomicU64,
 }
@@ -33,13 +37,46 @@ impl Trouble {
         }
     }
 
-    /// For how long the store has been failing; `None` while all is well.
+    /// The shared store answers, and holds what it should.
+    pub(super) fn is_back(&self) {
+        if self.away.swap(0, Ordering::Relaxed) != 0 {
+            tracing::info!("the store answers again");
+        }
+    }
+
+    /// The shared store does not answer, or has lost what it held.
+    pub(super) fn is_away(&self, why: &str, now: Moment) {
+        let began = now.unix_ms().max(1);
+        if self.away.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::error!(%why, "the store is away; sessions go on by what this gateway knows");
+        }
+    }
+
+    /// How far the store's clock is ahead of this machine's, in milliseconds, and whether that is too much.
+    pub(super) fn is_off(&self, is_off: bool, offset_ms: i64) {
+        if self.is_off.swap(is_off, Ordering::Relaxed) != is_off {
+            if is_off {
+                tracing::error!(offset_ms, "this machine's clock and the store's differ too much: not ready");
+            } else {
+                tracing::info!(offset_ms, "this machine's clock and the store's agree again");
+            }
+        }
+    }
+
+    /// Whether this machine's clock agrees with the store's, where there is one elsewhere.
+    #[must_use]
+    pub fn clock_agrees(&self) -> bool {
+        !self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// For how long the store has been failing or away; `None` while all is well.
     #[must_use]
     pub fn lasts(&self, now: Moment) -> Option<Span> {
-        match self.since.load(Ordering::Relaxed) {
+        let lasts = |since: &AtomicU64| match since.load(Ordering::Relaxed) {
             0 => None,
             since => Some(now.since(Moment::from_unix_ms(since))),
-        }
+        };
+        lasts(&self.since).max(lasts(&self.away))
     }
 
     /// Writes that are safe, and writes that failed.

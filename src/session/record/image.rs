@@ -31,13 +31,13 @@ pub struct Image {
     /// Who signed in.
     pub identity: Option<Identity>,
     visitor: Visitor,
-    generation: u32,
+    pub(super) generation: u32,
     adopted: bool,
-    returned: bool,
-    observed: Observed,
+    pub(super) returned: bool,
+    pub(super) observed: Observed,
     /// Requests forwarded for it.
     pub requests: u64,
-    tokens: Vec<TokenImage>,
+    pub(super) tokens: Vec<TokenImage>,
 }
 
 impl Session {
@@ -101,6 +101,7 @@ impl Image {
             forgotten: false,
             observed: self.observed,
             adopted_terms: false,
+            active_known: Moment::MAX,
         }
     }
 

@@ -93,7 +93,7 @@ impl Disk {
         let journal = Journal::new();
         let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());
         let sealer = Sealer::new(&secret);
-        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit));
+        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, None));
         let mut slots = Slots::default();
         database.sessions(|next| {
             let next = || {

@@ -1,0 +1,49 @@
+-- The sessions of one home. KEYS[1..5]: records, versions, when each may be forgotten, activity, jars.
+local records, versions, terms, activity, jars = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local COUNTER = '#'
+
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+local function version()
+  return tonumber(redis.call('ZSCORE', versions, COUNTER) or '0')
+end
+
+-- What was stored after the version `since`; everything where the home is not that far any more.
+local function stored_after(status, since)
+  local current = version()
+  if since > current then since = 0 end
+  local answer = { status, int(current) }
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', versions, '(' .. int(since), '+inf')) do
+    if id ~= COUNTER then
+      answer[#answer + 1] = id
+      answer[#answer + 1] = redis.call('HGET', records, id)
+      answer[#answer + 1] = redis.call('HGET', activity, id)
+      answer[#answer + 1] = redis.call('HGET', jars, id)
+    end
+  end
+  return answer
+end
+
+local function remove(id)
+  redis.call('HDEL', records, id)
+  redis.call('HDEL', activity, id)
+  redis.call('HDEL', jars, id)
+  redis.call('ZREM', versions, id)
+  redis.call('ZREM', terms, id)
+end
+
+local function note_activity(id, at)
+  if tonumber(at) > tonumber(redis.call('HGET', activity, id) or '0') then
+    redis.call('HSET', activity, id, at)
+  end
+end
+
+-- The home is kept for as long as the last of its sessions.
+local function keep_until_last(now)
+  local last = redis.call('ZREVRANGE', terms, 0, 0, 'WITHSCORES')[2]
+  if not last then return end
+  local ttl = math.max(1, math.min(tonumber(last) - now, 315360000000))
+  for key = 1, 5 do redis.call('PEXPIRE', KEYS[key], int(ttl)) end
+end

@@ -1,0 +1,246 @@
+//! Under which keys the store holds what, and in which form.
+//!
+//! All that belongs to one user (in one app and tenant), or to one anonymous session, is its *home*: five keys of one hash
+//! tag, so that one script can change them together in a cluster. Homes and tokens fall into [`BUCKETS`] buckets by their
+//! first byte; each bucket has a log of what changed in it, by which gateways catch up, and an epoch, by which they notice
+//! that a server lost what it held.
+
+use redis::Value;
+
+use crate::session::record::{Image, Session};
+use crate::session::{Moment, SessionId, Span, TokenKey};
+use crate::store::envelope::{self, Unreadable};
+use crate::store::restore::Stored;
+use crate::store::seal::Sealer;
+use crate::store::sharing::stored_at;
+
+/// Enough to spread over any number of servers, few enough to be polled one by one.
+pub(super) const BUCKETS: u16 = 256;
+
+/// A stored session is kept this much longer than it is needed, so that its keys need no new term with each request.
+const SLACK: Span = Span::from_secs(24 * 3600);
+
+/// Later than all terms that are counted in milliseconds, and exact in the floating point numbers of a sorted set.
+const NEVER_MS: u64 = 1 << 52;
+
+/// Where the store keeps a session: with the others of its user, or alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Home(pub(super) [u8; 16]);
+
+/// The names of keys.
+#[derive(Clone)]
+pub(super) struct Layout {
+    prefix: String,
+}
+
+impl Layout {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn in_bucket(&self, bucket: u8, rest: &str) -> Vec<u8> {
+        format!("{}{{{bucket:02x}}}:{rest}", self.prefix).into_bytes()
+    }
+
+    /// Records, versions, terms, activity, jars.
+    pub(super) fn home(&self, home: Home) -> Vec<Vec<u8>> {
+        let name = hex(&home.0);
+        ["r", "v", "x", "a", "j"].map(|part| self.in_bucket(home.0[0], &format!("{name}:{part}"))).into()
+    }
+
+    /// The activity of a home alone.
+    pub(super) fn activity(&self, home: Home) -> Vec<u8> {
+        self.in_bucket(home.0[0], &format!("{}:a", hex(&home.0)))
+    }
+
+    pub(super) fn token(&self, key: TokenKey) -> Vec<u8> {
+        self.in_bucket(key.0[0], &format!("t:{}", hex(&key.0)))
+    }
+
+    pub(super) fn log(&self, bucket: u8) -> Vec<u8> {
+        self.in_bucket(bucket, "log")
+    }
+
+    pub(super) fn epoch(&self, bucket: u8) -> Vec<u8> {
+        self.in_bucket(bucket, "epoch")
+    }
+
+    /// What there is once in the whole store.
+    pub(super) fn whole(&self, name: &str) -> Vec<u8> {
+        format!("{}{name}", self.prefix).into_bytes()
+    }
+
+    /// Where changes are announced.
+    pub(super) fn channel(&self) -> String {
+        format!("{}changes", self.prefix)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _never_fails = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn id_bytes(id: SessionId) -> [u8; 16] {
+    id.as_u128().to_be_bytes()
+}
+
+/// What a token points to.
+pub(super) fn pointer(home: Home, id: SessionId) -> Vec<u8> {
+    [home.0, id_bytes(id)].concat()
+}
+
+pub(super) fn read_pointer(bytes: &[u8]) -> Option<(Home, SessionId)> {
+    let (home, id) = bytes.split_first_chunk::<16>()?;
+    let id = u128::from_be_bytes(id.try_into().ok()?);
+    Some((Home(*home), SessionId::from_u128(id)))
+}
+
+/// What a change announces: who made it, where, and which sessions it concerns.
+pub(super) struct Announcement {
+    pub(super) by: [u8; 8],
+    pub(super) home: Home,
+    pub(super) ids: Vec<SessionId>,
+}
+
+impl Announcement {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = [self.by.as_slice(), &self.home.0].concat();
+        self.ids.iter().for_each(|id| bytes.extend_from_slice(&id_bytes(*id)));
+        bytes
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (by, rest) = bytes.split_first_chunk::<8>()?;
+        let (home, ids) = rest.split_first_chunk::<16>()?;
+        let id = |chunk: &[u8; 16]| SessionId::from_u128(u128::from_be_bytes(*chunk));
+        Some(Self { by: *by, home: Home(*home), ids: ids.as_chunks::<16>().0.iter().map(id).collect() })
+    }
+}
+
+/// A record as the store holds it; `None` once the session was forgotten.
+pub(super) fn record(session: &Session, app: &str) -> Option<Vec<u8>> {
+    let content = postcard::to_allocvec(&session.image(app)?).ok()?;
+    Some(envelope::seal(&id_bytes(session.id), &content))
+}
+
+/// When the store may forget the session, in milliseconds since the Unix epoch: `kept` after its end, whenever that is.
+pub(super) fn term(session: &Session, kept: Span) -> u64 {
+    let end = session.ended().map_or(session.deadline.at(), |end| end.at);
+    let term = if end == Moment::MAX { end } else { end.plus(kept).plus(SLACK) };
+    term.unix_ms().min(NEVER_MS)
+}
+
+/// What a script said of a home.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// It is stored, under this version.
+    Stored(u64),
+    /// Nothing was stored: this is how far the home is, and what was stored since.
+    Behind(u64, Vec<Row>),
+    /// This was stored since.
+    Read(u64, Vec<Row>),
+    /// Nothing is stored of the session.
+    Missing,
+    /// Somebody else holds the token.
+    Held(Vec<u8>),
+    /// The bucket is of another epoch, or of none: the server lost what it held.
+    Epoch,
+}
+
+/// One stored session.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) id: SessionId,
+    record: Vec<u8>,
+    active: Option<Moment>,
+    jar: Option<Vec<u8>>,
+}
+
+impl Row {
+    pub(super) fn open(&self, sealer: &Sealer) -> Result<Stored, Unreadable> {
+        let content = envelope::open(&id_bytes(self.id), &self.record)?;
+        // What a newer program added stands at the end, and is left alone.
+        let read = postcard::take_from_bytes::<Image>(content);
+        let mut image = read.map(|(image, _)| image).map_err(|_| Unreadable::Damaged)?;
+        if let Some(at) = self.active {
+            image.active(at, 0);
+        }
+        let jar = self.jar.as_ref().map(|sealed| sealer.open(self.id, sealed)).transpose();
+        let jar = jar.map_err(|_| Unreadable::Damaged)?;
+        let slot = stored_at(image.times.created_at, image.times.signed_in_at.is_some());
+        Ok(Stored { image, jar, slot })
+    }
+}
+
+/// Reads the answer of a script; `None` where it is none that our scripts give.
+pub(super) fn read_answer(answer: &Value) -> Option<Said> {
+    let Value::Array(items) = answer else { return None };
+    let status = bytes(items.first()?)?;
+    Some(match status {
+        b"stored" => Said::Stored(items.get(1).and_then(number).unwrap_or(0)),
+        b"behind" => Said::Behind(number(items.get(1)?)?, rows(items.get(2..)?)?),
+        b"read" => Said::Read(number(items.get(1)?)?, rows(items.get(2..)?)?),
+        b"missing" => Said::Missing,
+        b"held" => Said::Held(bytes(items.get(1)?)?.to_vec()),
+        b"epoch" => Said::Epoch,
+        _ => return None,
+    })
+}
+
+fn rows(items: &[Value]) -> Option<Vec<Row>> {
+    let row = |[id, record, active, jar]: &[Value; 4]| {
+        let id = SessionId::from_u128(u128::from_be_bytes(bytes(id)?.try_into().ok()?));
+        let active = number(active).map(Moment::from_unix_ms);
+        Some(Row { id, record: bytes(record)?.to_vec(), active, jar: bytes(jar).map(<[u8]>::to_vec) })
+    };
+    // A session may be gone from the records before its version is.
+    Some(items.as_chunks::<4>().0.iter().filter_map(row).collect())
+}
+
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        value => std::str::from_utf8(bytes(value)?).ok()?.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_home_are_of_one_hash_tag() {
+        let keys = Layout::new("tenure:").home(Home([0xab; 16]));
+        let tags: Vec<_> =
+            keys.iter().map(|key| String::from_utf8_lossy(key).split(':').nth(1).map(str::to_owned)).collect();
+        assert_eq!(tags, vec![Some("{ab}".to_owned()); 5]);
+    }
+
+    #[test]
+    fn what_is_announced_is_read() {
+        let ids = vec![SessionId::from_u128(7), SessionId::from_u128(u128::MAX)];
+        let bytes = Announcement { by: [1; 8], home: Home([2; 16]), ids: ids.clone() }.to_bytes();
+        let read = Announcement::read(&bytes).expect("it is read");
+        assert_eq!((read.by, read.home, read.ids), ([1; 8], Home([2; 16]), ids));
+        assert!(Announcement::read(&bytes[..20]).is_none());
+    }
+
+    #[test]
+    fn answers_of_no_script_of_ours_are_none() {
+        for answer in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::SimpleString("x".into())])] {
+            assert!(read_answer(&answer).is_none());
+        }
+    }
+}

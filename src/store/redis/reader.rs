@@ -1,0 +1,120 @@
+//! Answers what the table asks while requests wait, each question once however many wait for it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use redis::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::layout::{bytes, number, read_pointer};
+use super::writer::{Port, WriteFault, ask_activity};
+use crate::clock::Stopwatch;
+use crate::session::{Moment, SessionId, TokenKey};
+use crate::store::sharing::{Inquiry, Question};
+
+/// For how long nobody asks again for a token that is unknown: a browser repeats it with every request.
+const UNKNOWN_FOR_US: u64 = 1_000_000;
+
+/// How many tokens are remembered as unknown; more are asked for again.
+const MAX_UNKNOWN: usize = 100_000;
+
+/// What one look-up is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Flight {
+    Token(TokenKey),
+    Activity(SessionId),
+    User([u8; 16]),
+}
+
+pub(super) struct Reader {
+    port: Rc<Port>,
+    /// Who waits for what is being looked up.
+    flights: RefCell<HashMap<Flight, Vec<oneshot::Sender<bool>>>>,
+    /// Tokens that nobody knows, and since when that is known.
+    unknown: RefCell<HashMap<TokenKey, Stopwatch>>,
+}
+
+impl Reader {
+    pub(super) fn new(port: Rc<Port>) -> Rc<Self> {
+        Rc::new(Self { port, flights: RefCell::default(), unknown: RefCell::default() })
+    }
+
+    /// Answers until nobody can ask any more. On a `LocalSet`.
+    pub(super) async fn run(self: Rc<Self>, mut asked: mpsc::Receiver<Inquiry>) {
+        while let Some(inquiry) = asked.recv().await {
+            self.take(inquiry);
+        }
+    }
+
+    fn take(self: &Rc<Self>, Inquiry { question, at, answer }: Inquiry) {
+        let flight = match &question {
+            Question::Token(key) if self.is_unknown(*key) => {
+                let _gone = answer.send(true);
+                return;
+            }
+            Question::Token(key) => Flight::Token(*key),
+            Question::Activity(cell) => Flight::Activity(cell.id),
+            Question::User(user) => Flight::User(self.port.replica.home_of_user(user).0),
+        };
+        let mut flights = self.flights.borrow_mut();
+        let waiting = flights.entry(flight).or_default();
+        waiting.push(answer);
+        if waiting.len() > 1 {
+            return;
+        }
+        let reader = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let known = reader.look_up(question, at).await;
+            if let Err(why) = &known {
+                tracing::debug!(%why, "the store cannot say");
+            }
+            for waiting in reader.flights.borrow_mut().remove(&flight).into_iter().flatten() {
+                let _gone = waiting.send(known.is_ok());
+            }
+        });
+    }
+
+    async fn look_up(&self, question: Question, at: Moment) -> Result<(), WriteFault> {
+        match question {
+            Question::Token(key) => self.find(key).await,
+            Question::Activity(cell) => ask_activity(&self.port, &cell, at).await,
+            Question::User(user) => self.port.follow(self.port.replica.home_of_user(&user)).await,
+        }
+    }
+
+    async fn find(&self, key: TokenKey) -> Result<(), WriteFault> {
+        let Port { link, layout, replica, .. } = &*self.port;
+        let mut ask = redis::cmd("MGET");
+        ask.arg(layout.token(key)).arg(layout.epoch(key.0[0]));
+        let answer = link.call(&ask).await?;
+        let Value::Array(values) = &answer else { return Err(WriteFault::Answer) };
+        let [pointer, epoch] = values.as_slice() else { return Err(WriteFault::Answer) };
+        // A server that lost what it held must not make anybody's token an unknown one.
+        if replica.epoch() == 0 || number(epoch) != Some(replica.epoch()) {
+            return Err(WriteFault::Epoch);
+        }
+        match bytes(pointer).and_then(read_pointer) {
+            Some((home, _)) => self.port.follow(home).await,
+            None => {
+                self.note_unknown(key);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_unknown(&self, key: TokenKey) -> bool {
+        self.port.replica.epoch() != 0
+            && self.unknown.borrow().get(&key).is_some_and(|since| since.elapsed_us() < UNKNOWN_FOR_US)
+    }
+
+    fn note_unknown(&self, key: TokenKey) {
+        let mut unknown = self.unknown.borrow_mut();
+        if unknown.len() >= MAX_UNKNOWN {
+            unknown.retain(|_, since| since.elapsed_us() < UNKNOWN_FOR_US);
+        }
+        if unknown.len() < MAX_UNKNOWN {
+            unknown.insert(key, Stopwatch::start());
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What one gateway knows of the shared store: how far it has followed each home, and what it has to store there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::layout::{Home, Row, id_bytes, record, term};
+use crate::session::record::Session;
+use crate::session::{Moment, SessionId, TokenKey};
+use crate::store::cell::Cell;
+use crate::store::envelope::Unreadable;
+use crate::store::journal::Changed;
+use crate::store::random_bytes;
+use crate::store::seal::Sealer;
+use crate::store::table::{Table, UserKey};
+
+
+pub(super) struct Replica {
+    pub(super) table: Arc<Table>,
+    pub(super) sealer: Sealer,
+    /// Tells this gateway's announcements from those of others.
+    pub(super) name: [u8; 8],
+    naming: blake3::Hasher,
+    /// How far each home was followed.
+    versions: Mutex<HashMap<Home, u64>>,
+    /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
+    epoch: AtomicU64,
+}
+
+/// What is to be stored of one home.
+pub(super) struct Write {
+    pub(super) home: Home,
+    /// The version that it is based on.
+    pub(super) base: u64,
+    pub(super) puts: Vec<Put>,
+    pub(super) pointers: Vec<Pointer>,
+}
+
+pub(super) struct Put {
+    pub(super) id: SessionId,
+    /// `None` removes the session.
+    pub(super) record: Option<Vec<u8>>,
+    pub(super) jar: JarChange,
+    pub(super) term: u64,
+    pub(super) active_at: Moment,
+    pub(super) signed_in: bool,
+    pub(super) ended: bool,
+}
+
+pub(super) enum JarChange {
+    Keep,
+    Remove,
+    Put(Vec<u8>),
+}
+
+impl JarChange {
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        match self {
+            Self::Keep => (b"keep", b""),
+            Self::Remove => (b"remove", b""),
+            Self::Put(jar) => (b"put", jar),
+        }
+    }
+}
+
+/// A token and whose it is.
+pub(super) struct Pointer {
+    pub(super) key: TokenKey,
+    pub(super) id: SessionId,
+    /// For how long, in milliseconds.
+    pub(super) ttl: u64,
+}
+
+impl Replica {
+    pub(super) fn new(table: Arc<Table>, secret: &[u8; 32]) -> Self {
+        let naming = blake3::Hasher::new_keyed(&blake3::derive_key("tenure 2026-11 homes", secret));
+        let sealer = Sealer::new(secret);
+        let (versions, epoch) = (Mutex::default(), AtomicU64::new(0));
+        Self { table, sealer, name: random_bytes(), naming, versions, epoch }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Where the sessions of a user are kept.
+    pub(super) fn home_of_user(&self, user: &UserKey) -> Home {
+        let app = self.table.bound.load().name(user.app);
+        self.named(&[&app, &user.tenant, &user.user])
+    }
+
+    pub(super) fn home(&self, cell: &Cell) -> Home {
+        let session = cell.session.lock();
+        match session.identity.as_deref() {
+            Some(identity) => self.home_of_user(&UserKey::of(session.app, identity)),
+            None => self.home_alone(session.id),
+        }
+    }
+
+    /// Where a session is kept that nobody has signed in on.
+    pub(super) fn home_alone(&self, id: SessionId) -> Home {
+        let mut naming = self.naming.clone();
+        naming.update(&id_bytes(id));
+        finished(&naming)
+    }
+
+    fn named(&self, parts: &[&str]) -> Home {
+        let mut naming = self.naming.clone();
+        for part in parts {
+            // Length before content, so that no two names hash alike.
+            naming.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            naming.update(part.as_bytes());
+        }
+        finished(&naming)
+    }
+
+    /// How far the home was followed; 0 for not at all.
+    pub(super) fn version(&self, home: Home) -> u64 {
+        self.versions.lock().get(&home).copied().unwrap_or(0)
+    }
+
+    pub(super) fn follows(&self, home: Home) -> bool {
+        self.versions.lock().contains_key(&home)
+    }
+
+    /// Every home that was followed.
+    pub(super) fn homes(&self) -> Vec<Home> {
+        self.versions.lock().keys().copied().collect()
+    }
+
+    /// Keeps only what belongs to a session that is still known.
+    pub(super) fn prune(&self) {
+        let known: std::collections::HashSet<Home> =
+            self.table.cells().iter().map(|cell| self.home(cell)).collect();
+        self.versions.lock().retain(|home, _| known.contains(home));
+    }
+
+    /// Nothing of the store is known any more.
+    pub(super) fn forget_versions(&self) {
+        self.versions.lock().clear();
+    }
+
+    /// The home has reached this version, with everything up to it taken over or written by this gateway.
+    pub(super) fn reached(&self, home: Home, version: u64) {
+        let mut versions = self.versions.lock();
+        let known = versions.entry(home).or_default();
+        *known = (*known).max(version);
+    }
+
+    /// Takes over what the store said of a home. Returns the sessions that it concerned.
+    pub(super) fn take_over(
+        &self,
+        home: Home,
+        version: u64,
+        rows: &[Row],
+        now: Moment,
+    ) -> Result<Vec<Arc<Cell>>, Unreadable> {
+        let stored = rows.iter().map(|row| row.open(&self.sealer)).collect::<Result<Vec<_>, _>>()?;
+        self.table.take_over(stored, now);
+        let mut versions = self.versions.lock();
+        // ORDER: after the sessions, so that whoever writes on the base of this version has them. It may be an earlier one
+        // than before: a server that took another's place did not have everything.
+        versions.insert(home, version);
+        drop(versions);
+        Ok(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
+    }
+
+    /// The live sessions of the same user.
+    pub(super) fn siblings(&self, cell: &Cell) -> Vec<Arc<Cell>> {
+        let user = {
+            let session = cell.session.lock();
+            session.identity.as_deref().map(|identity| UserKey::of(session.app, identity))
+        };
+        user.and_then(|user| self.table.by_user.view(&user, |_, cells| cells.clone())).unwrap_or_default()
+    }
+
+    /// What is to be stored of these sessions of one home.
+    pub(super) fn plan(&self, home: Home, cells: &[(Arc<Cell>, Changed)], now: Moment) -> Write {
+        // ORDER: the base before the records, see `take_over`.
+        let base = self.version(home);
+        let mut write = Write { home, base, puts: Vec::new(), pointers: Vec::new() };
+        for (cell, changed) in cells {
+            self.plan_one(&mut write, cell, *changed, now);
+        }
+        write
+    }
+
+    fn plan_one(&self, write: &mut Write, cell: &Arc<Cell>, changed: Changed, now: Moment) {
+        let bound = self.table.bound.load();
+        let session = cell.session.lock();
+        let app = bound.name(session.app);
+        let gone = changed.has(Changed::GONE);
+        let record = if gone { None } else { record(&session, &app) };
+        let jar = match (changed.has(Changed::JAR), &session.jar) {
+            (false, _) => JarChange::Keep,
+            (true, None) => JarChange::Remove,
+            (true, Some(jar)) => self.sealer.seal(session.id, jar).map_or(JarChange::Remove, JarChange::Put),
+        };
+        let term = term(&session, bound.book.ended_kept);
+        if record.is_some() {
+            write.pointers.extend(pointers(&session, term, now));
+        }
+        write.puts.push(Put {
+            id: session.id,
+            record,
+            jar,
+            term,
+            active_at: session.times.last_active_at,
+            signed_in: session.times.signed_in_at.is_some(),
+            ended: session.ended().is_some(),
+        });
+    }
+
+    /// Everything that this gateway knows is to be stored again: ends first.
+    pub(super) fn mark_all(&self) {
+        self.forget_versions();
+        let (ended, live): (Vec<_>, Vec<_>) =
+            self.table.cells().into_iter().partition(|cell| cell.session.lock().ended().is_some());
+        for cell in ended.iter().chain(&live) {
+            self.table.mark(cell, Changed::RECORD);
+            if cell.session.lock().jar.is_some() {
+                self.table.mark(cell, Changed::JAR);
+            }
+        }
+    }
+}
+
+fn pointers(session: &Session, term: u64, now: Moment) -> Vec<Pointer> {
+    let ttl = term.saturating_sub(now.unix_ms()).max(1);
+    session.keys().map(|key| Pointer { key, id: session.id, ttl }).collect()
+}
+
+fn finished(naming: &blake3::Hasher) -> Home {
+    let mut home = [0; 16];
+    naming.finalize_xof().fill(&mut home);
+    Home(home)
+}

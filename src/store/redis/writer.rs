@@ -1,0 +1,463 @@
+//! What this gateway makes of sessions, on its way to the store: one batch after the other, the homes of a batch at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::layout::{Home, Layout, Said, id_bytes, number, pointer, read_answer, read_pointer, term};
+use super::link::{Link, LinkFault, LuaScript};
+use super::replica::{Pointer, Put, Replica, Write};
+use crate::clock::Clock;
+use crate::session::{Moment, SessionId, Span};
+use crate::store::Trouble;
+use crate::store::audit::Entry;
+use crate::store::cell::{Cell, SIGNED_IN};
+use crate::store::journal::{Batch, Changed, Facts, Journal};
+use crate::store::sharing::stored_at;
+
+/// What nobody waits for is written this often: well within the second that is promised (R22).
+const REST: Duration = Duration::from_millis(100);
+
+/// Homes that are written at once: more would only queue up in the server.
+const AT_ONCE: usize = 128;
+
+/// How often a home is written anew because another gateway was first. Each time means that somebody made progress; what is
+/// left then stands in the next batch.
+const MAX_TRIES: usize = 64;
+
+/// A session's activity is stored at most once in this part of its idle time-out, and once a second (issue of R20: what
+/// nobody stored when a server is lost makes a session seem idle for that much longer).
+const PARTS_OF_IDLE: u64 = 60;
+const OFTENEST: Span = Span::from_secs(1);
+/// Where sessions do not end by idleness, activity is of interest to people alone.
+const SELDOMEST: Span = Span::from_secs(60);
+
+/// A record is stored anew after this long, so that its tokens are kept as long as it: half of what is added to each term.
+const RENEWED_EVERY_SECS: u32 = 12 * 3600;
+
+static WRITE: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
+static TOUCH: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("touch.lua")));
+static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
+pub(super) static READ: LuaScript =
+    LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
+
+/// Why something could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteFault {
+    #[error(transparent)]
+    Link(#[from] LinkFault),
+    #[error("the server has lost what it held; the gateways bring it together again")]
+    Epoch,
+    #[error("the server gave an answer that no script of this version gives")]
+    Answer,
+    #[error("a stored session cannot be read: {0}")]
+    Record(String),
+    #[error("other gateways changed the same sessions again and again")]
+    Busy,
+}
+
+/// One connection to the store, with what both directions need.
+pub(super) struct Port {
+    pub(super) link: Link,
+    pub(super) layout: Layout,
+    pub(super) replica: Arc<Replica>,
+    pub(super) clock: Clock,
+}
+
+impl Port {
+    /// Reads what was stored of a home since this gateway looked last.
+    pub(super) async fn follow(&self, home: Home) -> Result<(), WriteFault> {
+        let mut keys = self.layout.home(home);
+        keys.push(self.layout.epoch(home.0[0]));
+        let since = self.replica.version(home).to_string();
+        let args = [since.into_bytes(), self.replica.epoch().to_string().into_bytes()];
+        match self.eval(&READ, &keys, &args).await? {
+            Said::Read(version, rows) => {
+                let taken = self.replica.take_over(home, version, &rows, self.clock.now());
+                taken.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()))
+            }
+            Said::Epoch => Err(WriteFault::Epoch),
+            Said::Stored(_) | Said::Behind(..) | Said::Missing | Said::Held(_) => Err(WriteFault::Answer),
+        }
+    }
+
+    pub(super) async fn eval(
+        &self,
+        script: &LuaScript,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+    ) -> Result<Said, WriteFault> {
+        let answer = self.link.eval(script, keys, args).await?;
+        read_answer(&answer).ok_or(WriteFault::Answer)
+    }
+}
+
+pub(super) struct Writer {
+    port: Rc<Port>,
+    trouble: Arc<Trouble>,
+    /// Sessions whose activity is to be stored again if there was any, by the moment; with what was stored.
+    due: BTreeMap<Moment, Vec<(Arc<Cell>, Moment)>>,
+}
+
+type Changes = Vec<(Arc<Cell>, Changed)>;
+
+impl Writer {
+    pub(super) fn new(port: Port, trouble: Arc<Trouble>) -> Self {
+        Self { port: Rc::new(port), trouble, due: BTreeMap::new() }
+    }
+
+    /// Writes until the journal is closed.
+    pub(super) fn run(mut self, journal: &Arc<Journal>, runtime: &tokio::runtime::Runtime) {
+        loop {
+            let batch = journal.take(REST);
+            let last = batch.last;
+            let tasks = tokio::task::LocalSet::new();
+            let is_written = tasks.block_on(runtime, self.write(journal, batch));
+            if last {
+                return;
+            }
+            if !is_written {
+                std::thread::sleep(REST);
+            }
+        }
+    }
+
+    async fn write(&mut self, journal: &Arc<Journal>, batch: Batch) -> bool {
+        let now = self.port.clock.now();
+        let (mut homes, mut active, mut asked) = (HashMap::<Home, Changes>::new(), Vec::new(), Vec::new());
+        for cell in batch.cells {
+            // ORDER: said before the changes are taken, see `Cell::set_out`.
+            cell.set_out();
+            let changed = cell.take_changes();
+            if changed.has(Changed::ASK) {
+                asked.push(Arc::clone(&cell));
+            }
+            if changed.has(Changed::RECORD) || changed.has(Changed::JAR) || changed.has(Changed::GONE) {
+                homes.entry(self.port.replica.home(&cell)).or_default().push((cell, changed));
+                continue;
+            }
+            cell.arrived();
+            if changed.has(Changed::ACTIVITY) && cell.schedule() {
+                active.push((cell, Moment::default()));
+            }
+        }
+        let is_last = batch.last;
+        let nothing = batch.facts.is_empty() && batch.entries.is_empty() && homes.is_empty();
+        active.extend(self.take_due(if is_last { Moment::MAX } else { now }));
+        if nothing && active.is_empty() && asked.is_empty() {
+            journal.done(batch.number, true);
+            return true;
+        }
+        let mut fault = self.write_homes(journal, homes, now).await.err();
+        if let Err(why) = self.write_activity(active, now).await {
+            fault.get_or_insert(why);
+        }
+        if let Err((why, facts, entries)) = self.write_rest(batch.facts, batch.entries).await {
+            journal.put_back(facts, entries);
+            fault.get_or_insert(why);
+        }
+        self.ask(asked, now).await;
+        let is_written = fault.is_none();
+        if let (Some(why), true) = (&fault, is_last) {
+            tracing::error!(%why, "the store could not be written at the end: what happened last is known to no other gateway");
+        }
+        self.trouble.told(fault.map(|why| why.to_string()), now);
+        journal.done(batch.number, is_written);
+        is_written
+    }
+
+    /// Writes every home, many at once. What could not be written is queued again.
+    async fn write_homes(
+        &self,
+        journal: &Arc<Journal>,
+        homes: HashMap<Home, Changes>,
+        now: Moment,
+    ) -> Result<(), WriteFault> {
+        let room = Rc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for (home, mut changes) in homes {
+            let (port, journal, room) = (Rc::clone(&self.port), Arc::clone(journal), Rc::clone(&room));
+            tasks.spawn_local(async move {
+                let _place = room.acquire().await;
+                let written = write_home(&port, home, &mut changes, now).await;
+                for (cell, changed) in changes {
+                    cell.arrived();
+                    if let (Err(_), Some(left)) = (&written, changed.without(Changed::ACTIVITY)) {
+                        journal.mark(&cell, left);
+                    }
+                }
+                written
+            });
+        }
+        let mut outcome = Ok(());
+        while let Some(written) = tasks.join_next().await {
+            outcome = outcome.and(written.unwrap_or(Err(WriteFault::Answer)));
+        }
+        outcome
+    }
+
+    fn take_due(&mut self, now: Moment) -> Vec<(Arc<Cell>, Moment)> {
+        let later = match now {
+            Moment::MAX => BTreeMap::new(),
+            now => self.due.split_off(&now.plus(Span::from_ms(1))),
+        };
+        std::mem::replace(&mut self.due, later).into_values().flatten().collect()
+    }
+
+    /// Stores the activity of these sessions where it is newer than what was stored. The first after a while is stored at
+    /// once, so that nobody ends a session elsewhere that has just come back to life; what follows is stored together.
+    async fn write_activity(
+        &mut self,
+        active: Vec<(Arc<Cell>, Moment)>,
+        now: Moment,
+    ) -> Result<(), WriteFault> {
+        let room = Rc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for (cell, stored) in active {
+            let (last, idle) = {
+                let session = cell.session.lock();
+                let last = session.times.last_active_at;
+                (last, session.policy.idle_timeout.filter(|_| !session.is_over()))
+            };
+            if last <= stored {
+                // ORDER: off the schedule, then looked at again: an activity meanwhile saw it on the schedule.
+                cell.unschedule();
+                let is_newer = cell.session.lock().times.last_active_at > last;
+                if !(is_newer && cell.schedule()) {
+                    continue;
+                }
+            }
+            let part = idle.map_or(SELDOMEST, |idle| Span::from_ms(idle.as_ms() / PARTS_OF_IDLE));
+            let at = now.plus(part.max(OFTENEST));
+            let (port, room, session) = (Rc::clone(&self.port), Rc::clone(&room), Arc::clone(&cell));
+            tasks.spawn_local(async move {
+                let _place = room.acquire().await;
+                (touch(&port, &session, now).await, session, stored, at)
+            });
+        }
+        let mut outcome = Ok(());
+        while let Some(task) = tasks.join_next().await {
+            let Ok((written, cell, before, at)) = task else { continue };
+            let stored = *written.as_ref().unwrap_or(&before);
+            self.due.entry(at).or_default().push((cell, stored));
+            outcome = outcome.and(written.map(|_| ()));
+        }
+        outcome
+    }
+
+    /// Asks when these sessions were last active elsewhere. Where the store cannot say, the sweeper has it asked again.
+    async fn ask(&self, asked: Vec<Arc<Cell>>, now: Moment) {
+        let room = Rc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for cell in asked {
+            let (port, room) = (Rc::clone(&self.port), Rc::clone(&room));
+            tasks.spawn_local(async move {
+                let _place = room.acquire().await;
+                ask_activity(&port, &cell, now).await
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn write_rest(
+        &self,
+        facts: Facts,
+        entries: Vec<Entry>,
+    ) -> Result<(), (WriteFault, Facts, Vec<Entry>)> {
+        match self.try_write_rest(&facts, &entries).await {
+            Ok(()) => Ok(()),
+            Err(why) => Err((why, facts, entries)),
+        }
+    }
+
+    async fn try_write_rest(
+        &self,
+        facts: &Facts,
+        entries: &[Entry],
+    ) -> Result<(), WriteFault> {
+        let Port { link, layout, replica, .. } = &*self.port;
+        for (name, value) in facts {
+            link.call(redis::cmd("HSET").arg(layout.whole("facts")).arg(*name).arg(value)).await?;
+            link.call(redis::cmd("PUBLISH").arg(layout.channel()).arg(replica.name.as_slice())).await?;
+        }
+        for entry in entries {
+            let Ok(line) = serde_json::to_vec(&entry.found()) else { continue };
+            let mut add = redis::cmd("XADD");
+            add.arg(layout.whole("audit")).arg("MAXLEN").arg("~").arg(crate::store::audit::SHARED).arg("*").arg("e").arg(line);
+            link.call(&add).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Stores the changes of one home; first takes over what others stored there, as often as it takes.
+async fn write_home(
+    port: &Port,
+    home: Home,
+    changes: &mut Changes,
+    now: Moment,
+) -> Result<(), WriteFault> {
+    for _ in 0..MAX_TRIES {
+        let write = port.replica.plan(home, changes, now);
+        for held in &write.pointers {
+            claim(port, home, held, now).await?;
+        }
+        match store(port, &write, now).await? {
+            Said::Stored(version) => {
+                port.replica.reached(home, version);
+                confirm(port, &write, changes, now).await;
+                return Ok(());
+            }
+            Said::Behind(version, rows) => {
+                let mut concerned = changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
+                let taken = port.replica.take_over(home, version, &rows, port.clock.now());
+                concerned.extend(taken.map_err(|why| WriteFault::Record(why.to_string()))?);
+                add_changed(changes, concerned);
+            }
+            Said::Epoch => return Err(WriteFault::Epoch),
+            Said::Read(..) | Said::Missing | Said::Held(_) => return Err(WriteFault::Answer),
+        }
+    }
+    Err(WriteFault::Busy)
+}
+
+/// Whom the limit ended when the sessions of all gateways came together is stored in the same step (law 5).
+fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
+    for cell in concerned {
+        if !cell.is_changed() || changes.iter().any(|(known, _)| Arc::ptr_eq(known, &cell)) {
+            continue;
+        }
+        cell.set_out();
+        let changed = cell.take_changes();
+        changes.push((cell, changed.and(Changed::RECORD)));
+    }
+}
+
+async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFault> {
+    let Port { layout, replica, .. } = port;
+    let bucket = write.home.0[0];
+    let mut keys = layout.home(write.home);
+    keys.extend([layout.log(bucket), layout.epoch(bucket)]);
+    let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
+    let announcement = super::layout::Announcement { by: replica.name, home: write.home, ids };
+    let epoch = match replica.epoch() {
+        // While the store is being brought together everything may be written.
+        0 => String::new(),
+        epoch => epoch.to_string(),
+    };
+    let mut args: Vec<Vec<u8>> = vec![
+        write.base.to_string().into(),
+        proposed_version(now).to_string().into(),
+        now.unix_ms().to_string().into(),
+        epoch.into(),
+        layout.channel().into(),
+        announcement.to_bytes(),
+    ];
+    write.puts.iter().for_each(|put| args.extend(put_args(put)));
+    port.eval(&WRITE, &keys, &args).await
+}
+
+fn put_args(put: &Put) -> [Vec<u8>; 6] {
+    let (change, jar) = put.jar.parts();
+    [
+        id_bytes(put.id).to_vec(),
+        put.record.clone().unwrap_or_default(),
+        change.to_vec(),
+        jar.to_vec(),
+        put.term.to_string().into(),
+        put.active_at.unix_ms().to_string().into(),
+    ]
+}
+
+/// Versions grow with time and differ by chance: what was lost and written anew is never taken for what it was.
+fn proposed_version(now: Moment) -> u64 {
+    let [chance] = crate::store::random_bytes::<1>();
+    now.unix_ms().saturating_mul(256) + u64::from(chance)
+}
+
+/// Says in the store whose the token is. Where another session holds it, that one is met first.
+async fn claim(port: &Port, home: Home, pointer_to: &Pointer, now: Moment) -> Result<(), WriteFault> {
+    let keys = [port.layout.token(pointer_to.key)];
+    let value = pointer(home, pointer_to.id);
+    let args = |force: &str| [value.clone(), pointer_to.ttl.to_string().into(), force.into()];
+    let Said::Held(other) = port.eval(&POINTER, &keys, &args("0")).await? else { return Ok(()) };
+    let Some((other_home, other_id)) = read_pointer(&other) else { return Err(WriteFault::Answer) };
+    if port.replica.table.cell_by_id(other_id).is_none() {
+        port.follow(other_home).await?;
+    }
+    if port.replica.table.holds_after_all(pointer_to.key, pointer_to.id, other_id, now) {
+        port.eval(&POINTER, &keys, &args("1")).await?;
+    }
+    Ok(())
+}
+
+/// The store has it.
+async fn confirm(port: &Port, write: &Write, changes: &Changes, now: Moment) {
+    let table = &port.replica.table;
+    for put in &write.puts {
+        let Some((cell, _)) = changes.iter().find(|(cell, _)| cell.id == put.id) else { continue };
+        let before = cell.slot.swap(stored_at(now, put.signed_in), Ordering::Relaxed);
+        if put.ended {
+            table.tell_owed(put.id);
+        }
+        if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
+            // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
+            let mut unlink = redis::cmd("UNLINK");
+            port.layout.home(port.replica.home_alone(put.id)).into_iter().for_each(|key| {
+                unlink.arg(key);
+            });
+            let _left_behind = port.link.call(&unlink).await;
+        }
+    }
+}
+
+/// Stores the last activity of a session. Returns which that was.
+async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<Moment, WriteFault> {
+    let home = port.replica.home(cell);
+    let mut keys = port.layout.home(home);
+    keys.push(port.layout.epoch(home.0[0]));
+    let (last, term) = {
+        let session = cell.session.lock();
+        let kept = port.replica.table.bound.load().book.ended_kept;
+        (session.times.last_active_at, term(&session, kept))
+    };
+    let slot = cell.slot.load(Ordering::Relaxed);
+    let is_old = stored_at(now, true).saturating_sub(slot) > RENEWED_EVERY_SECS;
+    let args = [
+        id_bytes(cell.id).to_vec(),
+        last.unix_ms().to_string().into(),
+        term.to_string().into(),
+        now.unix_ms().to_string().into(),
+        port.replica.epoch().to_string().into(),
+    ];
+    match port.eval(&TOUCH, &keys, &args).await? {
+        Said::Stored(_) if !is_old => Ok(last),
+        Said::Stored(_) | Said::Missing => {
+            port.replica.table.mark(cell, Changed::RECORD);
+            Ok(last)
+        }
+        Said::Epoch => Err(WriteFault::Epoch),
+        Said::Behind(..) | Said::Read(..) | Said::Held(_) => Err(WriteFault::Answer),
+    }
+}
+
+/// Asks the store when the session was last active, and has it judged by that.
+pub(super) async fn ask_activity(port: &Port, cell: &Arc<Cell>, at: Moment) -> Result<(), WriteFault> {
+    let home = port.replica.home(cell);
+    let mut ask = redis::cmd("HGET");
+    ask.arg(port.layout.activity(home)).arg(id_bytes(cell.id).as_slice());
+    let answer = port.link.call(&ask).await?;
+    // Nothing there: the server lost it, or it was never stored.
+    if matches!(answer, Value::Nil) && port.replica.epoch() == 0 {
+        return Err(WriteFault::Epoch);
+    }
+    let active = number(&answer).map(Moment::from_unix_ms);
+    port.replica.table.heard(cell, active, at, port.clock.now());
+    Ok(())
+}

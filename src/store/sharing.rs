@@ -1,0 +1,249 @@
+//! What several gateways over one store need of each other: how a table takes over what another one stored, and asks
+//! before it judges what only others can know.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cell::{Cell, SIGNED_IN};
+use super::journal::Changed;
+use super::restore::Stored;
+use super::table::{Table, UserKey};
+use super::{Event, EventKind};
+use crate::session::gate::Standing;
+use crate::session::identity::Identity;
+use crate::session::profile::CookieKind;
+use crate::session::record::{AppId, Merged};
+use crate::session::{Moment, SessionId, TokenKey};
+
+/// Most questions that wait for the store; more are answered at once, by "cannot say".
+const MAX_INQUIRIES: usize = 10_000;
+
+/// How long a request waits for the store at most: it answers within a millisecond or is away.
+const PATIENCE: Duration = Duration::from_millis(1000);
+
+/// What the store is asked while a request waits.
+pub(super) enum Question {
+    /// Whose is this token?
+    Token(TokenKey),
+    /// When was this session last active?
+    Activity(Arc<Cell>),
+    /// Which sessions has this user?
+    User(UserKey),
+}
+
+/// A question, with who waits for the answer.
+pub(super) struct Inquiry {
+    pub(super) question: Question,
+    /// When it was asked: the answer holds for what was before.
+    pub(super) at: Moment,
+    /// Told true once the table knows what the store knows.
+    pub(super) answer: oneshot::Sender<bool>,
+}
+
+/// The part of a table that is there only where other gateways share the store.
+pub(super) struct Sharing {
+    inquiries: mpsc::Sender<Inquiry>,
+    /// Ends by time that this gateway found out: told once the store has them, unless another one was first.
+    owed: Mutex<HashMap<SessionId, Event>>,
+    /// Held while stored sessions are taken over: two of one name must not become two.
+    taking_over: Mutex<()>,
+}
+
+impl Sharing {
+    /// With the end at which questions are answered.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Inquiry>) {
+        let (inquiries, asked) = mpsc::channel(MAX_INQUIRIES);
+        (Self { inquiries, owed: Mutex::default(), taking_over: Mutex::default() }, asked)
+    }
+
+    pub(super) fn owe(&self, event: Event) {
+        let EventKind::Over(reason) = event.kind else { return };
+        // It is cut by now.
+        let event = Event { kind: EventKind::Ended { reason, by: None }, busy: false, ..event };
+        self.owed.lock().insert(event.id, event);
+    }
+
+    pub(super) fn owed(&self, id: SessionId) -> Option<Event> {
+        self.owed.lock().remove(&id)
+    }
+
+    // CANCEL: the question is answered all the same; nobody hears it.
+    async fn ask(&self, question: Question, at: Moment) -> bool {
+        let (answer, answered) = oneshot::channel();
+        if self.inquiries.try_send(Inquiry { question, at, answer }).is_err() {
+            return false;
+        }
+        matches!(tokio::time::timeout(PATIENCE, answered).await, Ok(Ok(true)))
+    }
+}
+
+impl Table {
+    /// Whether other gateways share the store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    /// Whether the store has to be asked before a request with this token is judged.
+    #[must_use]
+    pub fn has_to_ask(&self, standing: Standing) -> bool {
+        self.is_shared() && matches!(standing, Standing::Unseen | Standing::Unavailable)
+    }
+
+    /// Asks the store for what this table cannot say of these tokens. Returns those of which the store cannot say it either:
+    /// they must not be taken for unseen.
+    pub async fn ask(&self, keys: &[TokenKey], now: Moment) -> Vec<TokenKey> {
+        let Some(sharing) = &self.sharing else { return Vec::new() };
+        let mut unknown = Vec::new();
+        for key in keys {
+            let question = match self.look_up(*key, now) {
+                (Standing::Unseen, _) => Question::Token(*key),
+                (Standing::Unavailable, Some(session)) => Question::Activity(session.0),
+                _ => continue,
+            };
+            if !sharing.ask(question, now).await {
+                unknown.push(*key);
+            }
+        }
+        unknown
+    }
+
+    /// Learns from the store which sessions `identity` has elsewhere, before somebody signs in as it. A store that cannot
+    /// say is no obstacle: what it knows is brought together when the sign-in is stored.
+    pub async fn meet(&self, app: AppId, identity: &Identity, now: Moment) {
+        if let Some(sharing) = &self.sharing {
+            sharing.ask(Question::User(UserKey::of(app, identity)), now).await;
+        }
+    }
+
+    /// Has the store asked for a session that cannot be judged, though no request waits for it.
+    pub(super) fn ask_if_unsure(&self, cell: &Arc<Cell>, now: Moment) {
+        if self.is_shared() && cell.session.lock().is_unsure(now) {
+            self.mark(cell, Changed::ASK);
+        }
+    }
+
+    /// The store was asked at `at` when the session was last active.
+    pub(super) fn heard(&self, cell: &Arc<Cell>, last_active_at: Option<Moment>, at: Moment, now: Moment) {
+        // Before it is settled: the answer may be that it lives.
+        cell.session.lock().asked(last_active_at, at);
+        self.with(cell, now, |_| ());
+        self.file(cell, now);
+    }
+
+    /// Takes over what the store holds of some sessions, all of one user or one that is anonymous.
+    pub(super) fn take_over(&self, sessions: Vec<Stored>, now: Moment) {
+        let Some(sharing) = &self.sharing else { return };
+        let mut users: Vec<UserKey> = Vec::new();
+        let _one_at_a_time = sharing.taking_over.lock();
+        for stored in sessions {
+            let cell = match self.cell_by_id(stored.image.id) {
+                Some(cell) => {
+                    self.merge(&cell, stored, now);
+                    cell
+                }
+                None => self.take_in_late(stored, now),
+            };
+            users.extend(self.user_of(&cell).filter(|user| !users.contains(user)));
+        }
+        for user in users {
+            self.reckon(&user, now);
+        }
+    }
+
+    fn user_of(&self, cell: &Arc<Cell>) -> Option<UserKey> {
+        let session = cell.session.lock();
+        session.identity.as_deref().map(|identity| UserKey::of(session.app, identity))
+    }
+
+    fn merge(&self, cell: &Arc<Cell>, stored: Stored, now: Moment) {
+        let bound = self.bound.load_full();
+        let merged = {
+            let mut session = cell.session.lock();
+            let is_changed = cell.is_changed();
+            let mut intern = |shape| self.intern(shape);
+            let grace = bound.book.rotation_grace;
+            let merged = session.merge(stored.image, is_changed, grace, now, &mut intern);
+            if merged.identity {
+                let policy = bound.policy(session.app, session.identity.as_deref());
+                session.hold(policy);
+            }
+            if !is_changed && session.ended().is_none() {
+                session.jar = stored.jar.map(Arc::new);
+            }
+            merged
+        };
+        cell.slot.fetch_max(stored.slot, Ordering::Relaxed);
+        self.after_merge(cell, merged, now);
+    }
+
+    fn after_merge(&self, cell: &Arc<Cell>, merged: Merged, now: Moment) {
+        self.relink(cell, merged.keys, &[], now);
+        if merged.identity {
+            self.anonymous.lock().remove(cell.id);
+            if let Some(user) = self.user_of(cell).filter(|_| cell.session.lock().ended().is_none()) {
+                self.join_index(&user, cell);
+            }
+        }
+        if merged.ended {
+            self.after_end_elsewhere(cell, now);
+        }
+        if let (true, Some(sharing)) = (merged.ended_there, &self.sharing) {
+            // Another gateway's end was stored first: that one tells of it.
+            sharing.owed(cell.id);
+        }
+        self.with(cell, now, |_| ());
+        self.file(cell, now);
+    }
+
+    /// The store says that `key` is a token of `other`, and this gateway that it is one of `ours`. Returns whether it is ours
+    /// after all. Two gateways began a session with one value at once where the other one lives: then ours, of which nobody
+    /// has heard yet, was never there.
+    pub(super) fn holds_after_all(
+        &self,
+        key: TokenKey,
+        ours: SessionId,
+        other: SessionId,
+        now: Moment,
+    ) -> bool {
+        let (Some(ours), Some(other)) = (self.cell_by_id(ours), self.cell_by_id(other)) else { return true };
+        match self.with(&other, now, |s| s.standing(key, now)) {
+            Standing::Live { .. } | Standing::Pending { .. } | Standing::Unavailable => {
+                let is_companion = ours.session.lock().kind_of(key) == Some(CookieKind::Companion);
+                if !is_companion && ours.slot.load(Ordering::Relaxed) == 0 {
+                    ours.session.lock().forget();
+                    self.forget(&ours);
+                    self.relink(&other, [key], &[], now);
+                }
+                !is_companion && ours.slot.load(Ordering::Relaxed) != 0
+            }
+            Standing::Ended { .. } => self.cell_by_token(key).is_some_and(|owner| Arc::ptr_eq(&owner, &ours)),
+            Standing::Unseen | Standing::Stale | Standing::Replaced => true,
+        }
+    }
+
+    fn take_in_late(&self, stored: Stored, now: Moment) -> Arc<Cell> {
+        let cell = self.take_in(stored, now);
+        let ended = cell.session.lock().ended().map(|end| end.at);
+        match ended {
+            Some(at) => self.remembered.lock().add(cell.id, at),
+            None => {
+                self.class_restored(std::iter::once(&cell));
+                self.with(&cell, now, |_| ());
+                self.file(&cell, now);
+            }
+        }
+        cell
+    }
+}
+
+/// What [`Cell::slot`] says of a record that was stored at `now`.
+pub(super) fn stored_at(now: Moment, signed_in: bool) -> u32 {
+    let seconds = u32::try_from(now.unix_ms() / 1000).unwrap_or(u32::MAX - 1);
+    (seconds & !SIGNED_IN) | if signed_in { SIGNED_IN } else { 0 }
+}

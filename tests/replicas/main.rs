@@ -1,0 +1,222 @@
+//! Several gateways over one store: their tables alone, without any network but that to the store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test's helpers may fail as loudly as the test; a server's death takes real time"
+)]
+
+mod server;
+#[path = "../store_support/mod.rs"]
+mod store_support;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use server::Server;
+use store_support::{AT, Recorder, book, identity, key, newcomer, secs};
+use tenure::clock::Clock;
+use tenure::session::gate::Standing;
+use tenure::session::record::AppId;
+use tenure::session::{EndReason, OnLimit, Policy, Span};
+use tenure::store::{Enrolled, Observer, Redis, RedisFault, RedisOpened, RedisOpening, SessionRef, Table, Trouble};
+
+struct Gateway {
+    table: Arc<Table>,
+    clock: Clock,
+    trouble: Arc<Trouble>,
+    recorder: Arc<Recorder>,
+    _redis: Redis,
+}
+
+fn gateway(server: &Server, policy: Policy, clock: &Clock) -> Gateway {
+    let settings = tenure::config::Redis { url: server.url(), prefix: "tenure:".into() };
+    let (trouble, recorder) = (Arc::new(Trouble::default()), Arc::new(Recorder::default()));
+    let opening = RedisOpening {
+        settings: &settings,
+        secret: Some([7; 32]),
+        clock: clock.clone(),
+        trouble: Arc::clone(&trouble),
+        patience: Span::ZERO,
+    };
+    let observer: Arc<dyn Observer> = Arc::clone(&recorder) as _;
+    let opened = Redis::open::<RedisFault>(&opening, |_| Ok(book(policy)), observer);
+    let RedisOpened { table, redis, clock, .. } = opened.expect("the store opens");
+    Gateway { table, clock, trouble, recorder, _redis: redis }
+}
+
+fn gateways<const N: usize>(server: &Server, policy: Policy) -> [Gateway; N] {
+    let clock = Clock::manual(AT);
+    std::array::from_fn(|_| gateway(server, policy, &clock))
+}
+
+/// Waits for what happens in the background.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    began.elapsed()
+}
+
+impl Gateway {
+    /// As a request sees the token.
+    async fn look(&self, n: u64) -> Standing {
+        let now = self.clock.now();
+        let silent = self.table.ask(&[key(n)], now).await;
+        match self.table.look_up(key(n), now).0 {
+            Standing::Unseen if !silent.is_empty() => Standing::Unavailable,
+            standing => standing,
+        }
+    }
+
+    async fn is_live(&self, n: u64) -> bool {
+        matches!(self.look(n).await, Standing::Live { .. })
+    }
+
+    async fn sign_in(&self, user: &str, n: u64) -> SessionRef {
+        let now = self.clock.now();
+        self.table.meet(AppId(0), &identity(user), now).await;
+        let enrolled = self.table.sign_in(&newcomer(&[n]), identity(user), now);
+        self.table.safe().await.expect("it is stored");
+        match enrolled {
+            Enrolled::Active(session) | Enrolled::Pending(session) => session,
+            Enrolled::Over => panic!("over"),
+        }
+    }
+}
+
+fn limit(max: u32, on_limit: OnLimit) -> Policy {
+    Policy { max_concurrent: NonZeroU32::new(max), on_limit, ..Policy::default() }
+}
+
+#[tokio::test]
+async fn a_session_is_known_to_every_gateway() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.sign_in("ann", 1).await;
+    assert!(b.is_live(1).await);
+    assert_eq!(b.look(2).await, Standing::Unseen);
+}
+
+#[tokio::test]
+async fn an_end_is_in_force_everywhere() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    let session = a.sign_in("ann", 1).await;
+    assert!(b.is_live(1).await);
+    a.table.end(&session, EndReason::Revoked, None, AT);
+    let took = until("the end", || matches!(b.table.look_up(key(1), AT).0, Standing::Ended { .. })).await;
+    println!("{took:?}");
+    assert_eq!((a.recorder.ends(), b.recorder.ends()), (vec![EndReason::Revoked], vec![]), "it is told once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_no_more_sessions_than_the_limit_whichever_gateways_admit_them() {
+    const TASKS: u64 = 64;
+    const EACH: u64 = 20;
+    let server = Server::start();
+    let gateways: Arc<[Gateway; 3]> = Arc::new(gateways(&server, limit(3, OnLimit::EndOldest)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let gateways = Arc::clone(&gateways);
+        tasks.spawn(async move {
+            for n in 0..EACH {
+                let gateway = &gateways[usize::try_from((task + n) % 3).unwrap()];
+                gateway.sign_in("ann", task * EACH + n + 1).await;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let mut live = Vec::new();
+    for n in 1..=TASKS * EACH {
+        let mut seen = Vec::new();
+        for gateway in gateways.iter() {
+            seen.push(gateway.is_live(n).await);
+        }
+        assert!(seen.iter().all(|s| *s == seen[0]), "they agree on {n}: {seen:?}");
+        live.extend(seen[0].then_some(n));
+    }
+    assert_eq!(live.len(), 3, "{live:?}");
+}
+
+#[tokio::test]
+async fn who_was_active_elsewhere_is_not_idle() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy { idle_timeout: Some(secs(60)), ..Policy::default() });
+    let session = a.sign_in("ann", 1).await;
+    assert!(b.is_live(1).await);
+    a.clock.advance(secs(50));
+    assert!(a.table.note_request(&session, key(1), true, a.clock.now()));
+    a.table.safe().await.unwrap();
+    b.clock.advance(secs(10));
+    assert!(b.is_live(1).await);
+    b.table.sweep(b.clock.now());
+    assert_eq!(b.recorder.ends(), []);
+    b.clock.advance(secs(50));
+    assert!(matches!(b.look(1).await, Standing::Ended { reason: EndReason::IdleTimeout, .. }));
+    until("the end is told", || b.recorder.ends() == [EndReason::IdleTimeout]).await;
+    assert!(matches!(a.look(1).await, Standing::Ended { reason: EndReason::IdleTimeout, .. }));
+    a.table.safe().await.unwrap();
+    assert_eq!(a.recorder.ends(), [], "it is told once");
+}
+
+#[tokio::test]
+async fn beyond_the_limit_one_of_two_gateways_holds_back() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, limit(1, OnLimit::Refuse));
+    let now = AT;
+    let one = a.table.sign_in(&newcomer(&[1]), identity("ann"), now);
+    let two = b.table.sign_in(&newcomer(&[2]), identity("ann"), now);
+    assert!(matches!((one, two), (Enrolled::Active(_), Enrolled::Active(_))), "neither knows of the other");
+    let (first, second) = tokio::join!(a.table.safe(), b.table.safe());
+    assert!(first.is_ok() && second.is_ok());
+    let standings = [a.look(1).await, b.look(2).await];
+    let live = standings.iter().filter(|s| matches!(s, Standing::Live { .. })).count();
+    let pending = standings.iter().filter(|s| matches!(s, Standing::Pending { .. })).count();
+    assert_eq!((live, pending), (1, 1), "{standings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_answer_signs_nobody_out() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.sign_in("ann", 1).await;
+    assert!(b.is_live(1).await);
+    server.pause();
+    assert!(a.is_live(1).await && b.is_live(1).await);
+    assert_eq!(b.look(2).await, Standing::Unavailable, "it may be anybody's");
+    a.table.sign_in(&newcomer(&[3]), identity("bob"), AT);
+    assert!(a.table.safe().await.is_err());
+    assert!(a.is_live(3).await);
+    assert!(a.trouble.lasts(AT).is_some());
+    server.resume();
+    until("all is well again", || a.trouble.lasts(AT).is_none() && b.trouble.lasts(AT).is_none()).await;
+    assert!(b.is_live(3).await, "what was admitted meanwhile is known");
+    assert_eq!(b.look(2).await, Standing::Unseen);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lost_everything_gets_it_back() {
+    let mut server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.sign_in("ann", 1).await;
+    let bob = b.sign_in("bob", 2).await;
+    b.table.end(&bob, EndReason::Revoked, None, AT);
+    b.table.safe().await.unwrap();
+    server.kill();
+    until("it is noticed", || a.trouble.lasts(AT).is_some() && b.trouble.lasts(AT).is_some()).await;
+    server.restart();
+    while a.look(2).await == Standing::Unavailable || b.look(1).await == Standing::Unavailable {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(matches!(a.look(2).await, Standing::Ended { reason: EndReason::Revoked, .. }));
+    assert!(b.is_live(1).await);
+    until("all is well again", || a.trouble.lasts(AT).is_none() && b.trouble.lasts(AT).is_none()).await;
+    assert_eq!(a.look(9).await, Standing::Unseen);
+}
