@@ -19,6 +19,7 @@ mod listen;
 mod policy;
 mod preset;
 mod raw;
+mod redis;
 mod roles;
 mod secret;
 mod setting;
@@ -39,6 +40,7 @@ pub use custody::{AppLogout, Custody};
 pub use fault::{Fault, Faults};
 use http::HeaderName;
 pub use preset::{Filled, Origin};
+pub use redis::{Redis, RedisMode, RedisNode, RedisPassword};
 pub use roles::known_scope;
 pub use secret::Secret;
 pub use setting::{Settings, within};
@@ -280,14 +282,9 @@ pub enum StoreKind {
     Memory,
     /// `path = "…"`, the default: the embedded store in this directory.
     Path(PathBuf),
-    /// tmp
+    /// `redis = …`: several gateways share the sessions.
     Redis(Box<Redis>),
 }
-/// tmp
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redis { /// tmp
- pub url: String, /// tmp
- pub prefix: String }
 
 /// `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `[store]`: what keeps the sessions, and the secret that keys their tokens.
 
 use super::raw::{Section, Value};
-use super::{OnOutage, Secret, Store, StoreKind};
+use super::{OnOutage, Secret, Store, StoreKind, redis};
 use crate::session::Span;
 
 /// `outage_max` where nothing is set: long enough for a disk to be cleared or a server to be replaced.
@@ -11,9 +11,14 @@ const OUTAGE_MAX: Span = Span::from_secs(15 * 60);
 const MIN_SECRET_BYTES: usize = 16;
 
 pub(super) fn read(mut section: Section<'_>) -> Store {
-    let kind = match section.value("path") {
-        Some(path) => path.text().map_or(StoreKind::Memory, |text| kind(&path, text)),
-        None => StoreKind::Path(section.sink.path("data")),
+    let (path, shared) = (section.value("path"), section.value("redis"));
+    if let (Some(_), Some(shared)) = (&path, &shared) {
+        shared.fault("stands beside path", "sessions are kept in one place: remove one of the two");
+    }
+    let kind = match (path, shared) {
+        (_, Some(shared)) => redis::read(&shared).map_or(StoreKind::Memory, |redis| StoreKind::Redis(Box::new(redis))),
+        (Some(path), None) => path.text().map_or(StoreKind::Memory, |text| kind(&path, text)),
+        (None, None) => StoreKind::Path(section.sink.path("data")),
     };
     let secret = section.value("secret").and_then(|value| read_secret(&value));
     let on_outage = section.value("on_outage");
@@ -25,9 +30,6 @@ pub(super) fn read(mut section: Section<'_>) -> Store {
         for value in [&on_outage, &outage_max].into_iter().flatten() {
             value.fault("has no meaning with path = \"off\"", "remove it, or keep sessions in a store");
         }
-    }
-    if let Some(redis) = section.value("redis") {
-        if let Some(url) = redis.text() { return Store { kind: StoreKind::Redis(Box::new(super::Redis { url: url.to_owned(), prefix: "tenure:".into() })), secret, on_outage: chosen, outage_max: lasts }; }
     }
     section.finish();
     Store { kind, secret, on_outage: chosen, outage_max: lasts }
