@@ -152,7 +152,21 @@ impl Table {
             users.extend(self.user_of(&cell).filter(|user| !users.contains(user)));
         }
         for user in users {
+            self.line_up(&user);
             self.reckon(&user, now);
+        }
+    }
+
+    /// Sign-ins that nobody has heard of yet come after all that are stored, in their own order.
+    fn line_up(&self, user: &UserKey) {
+        let cells = self.by_user.view(user, |_, cells| cells.clone()).unwrap_or_default();
+        let signed_in_at = |cell: &Arc<Cell>| cell.session.lock().times.signed_in_at.unwrap_or_default();
+        let (mut unheard, heard): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| cell.is_unheard());
+        let Some(mut last) = heard.iter().map(signed_in_at).max() else { return };
+        unheard.sort_by_key(|cell| (signed_in_at(cell), cell.id));
+        for cell in unheard {
+            cell.session.lock().sign_in_behind(last);
+            last = last.max(signed_in_at(&cell));
         }
     }
 

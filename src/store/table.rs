@@ -129,6 +129,7 @@ impl Table {
         }
         for cell in self.cells() {
             self.with(&cell, now, |_| ());
+            self.ask_if_unsure(&cell, now);
             self.file(&cell, now);
         }
         for user in self.users_indexed(|_| true) {

@@ -26,9 +26,12 @@ mod logs;
 mod names;
 mod operations;
 mod protocol;
+#[path = "../redis_support/mod.rs"]
+mod redis_support;
 mod roll_out;
 mod rotation;
 mod setup;
+mod shared;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,7 +7,8 @@
     reason = "a test's helpers may fail as loudly as the test; a server's death takes real time"
 )]
 
-mod server;
+#[path = "../redis_support/mod.rs"]
+mod redis_support;
 #[path = "../store_support/mod.rs"]
 mod store_support;
 
@@ -15,7 +16,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use server::Server;
+use redis_support::Server;
 use store_support::{AT, Recorder, book, identity, key, newcomer, secs};
 use tenure::clock::Clock;
 use tenure::session::gate::Standing;
@@ -32,7 +33,7 @@ struct Gateway {
 }
 
 fn gateway(server: &Server, policy: Policy, clock: &Clock) -> Gateway {
-    let settings = tenure::config::Redis { url: server.url(), prefix: "tenure:".into() };
+    let settings = server.settings();
     let (trouble, recorder) = (Arc::new(Trouble::default()), Arc::new(Recorder::default()));
     let opening = RedisOpening {
         settings: &settings,

@@ -85,6 +85,15 @@ impl Session {
         self.deadline = deadline(&self.policy, &self.times);
     }
 
+    /// Puts a sign-in that nobody has heard of yet behind another one, which was stored first: the clocks of two machines may
+    /// say otherwise, and of those beyond a limit it is the last that stays.
+    pub fn sign_in_behind(&mut self, other: Moment) {
+        if self.times.signed_in_at.is_some_and(|at| at <= other) {
+            self.times.signed_in_at = Some(other.plus(Span::from_ms(1)));
+            self.deadline = deadline(&self.policy, &self.times);
+        }
+    }
+
     /// Holds a session back whose sign-in nobody has heard of yet: it turned out that there was no room.
     pub fn hold_back(&mut self, until: Moment) {
         if self.state == State::Active && !self.forgotten {
@@ -199,6 +208,18 @@ mod tests {
         ours.asked(Some(at(70)), at(170));
         ours.settle(at(171));
         assert_eq!(ours.ended().map(|end| (end.reason, end.at)), Some((EndReason::IdleTimeout, at(170))));
+    }
+
+    #[test]
+    fn a_sign_in_that_nobody_heard_of_comes_after_those_that_are_stored() {
+        let mut ours = session();
+        ours.sign_in_behind(at(50));
+        assert_eq!(ours.times.signed_in_at, None);
+        ours.sign_in(alice(), ours.policy, at(40));
+        ours.sign_in_behind(at(39));
+        assert_eq!(ours.times.signed_in_at, Some(at(40)));
+        ours.sign_in_behind(at(40));
+        assert_eq!(ours.times.signed_in_at, Some(at(41)));
     }
 
     #[test]

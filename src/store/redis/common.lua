@@ -40,10 +40,11 @@ local function note_activity(id, at)
   end
 end
 
--- The home is kept for as long as the last of its sessions.
-local function keep_until_last(now)
+-- The home is kept for as long as the last of its sessions, and in the list of homes if it is a user's.
+local function keep_until_last(now, homes, home)
   local last = redis.call('ZREVRANGE', terms, 0, 0, 'WITHSCORES')[2]
   if not last then return end
+  if home ~= '' then redis.call('ZADD', homes, last, home) end
   local ttl = math.max(1, math.min(tonumber(last) - now, 315360000000))
   for key = 1, 5 do redis.call('PEXPIRE', KEYS[key], int(ttl)) end
 end

@@ -61,6 +61,11 @@ impl Layout {
         self.in_bucket(bucket, "log")
     }
 
+    /// The homes of users, each until the last of its sessions may be forgotten.
+    pub(super) fn homes(&self, bucket: u8) -> Vec<u8> {
+        self.in_bucket(bucket, "homes")
+    }
+
     pub(super) fn epoch(&self, bucket: u8) -> Vec<u8> {
         self.in_bucket(bucket, "epoch")
     }
@@ -102,22 +107,26 @@ pub(super) fn read_pointer(bytes: &[u8]) -> Option<(Home, SessionId)> {
 /// What a change announces: who made it, where, and which sessions it concerns.
 pub(super) struct Announcement {
     pub(super) by: [u8; 8],
+    /// Every gateway follows the sessions of users; anonymous ones only where they are met.
+    pub(super) is_of_user: bool,
     pub(super) home: Home,
     pub(super) ids: Vec<SessionId>,
 }
 
 impl Announcement {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = [self.by.as_slice(), &self.home.0].concat();
+        let mut bytes = [self.by.as_slice(), &[u8::from(self.is_of_user)], &self.home.0].concat();
         self.ids.iter().for_each(|id| bytes.extend_from_slice(&id_bytes(*id)));
         bytes
     }
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let (by, rest) = bytes.split_first_chunk::<8>()?;
+        let ([of_user], rest) = rest.split_first_chunk::<1>()?;
         let (home, ids) = rest.split_first_chunk::<16>()?;
+        let is_of_user = *of_user != 0;
         let id = |chunk: &[u8; 16]| SessionId::from_u128(u128::from_be_bytes(*chunk));
-        Some(Self { by: *by, home: Home(*home), ids: ids.as_chunks::<16>().0.iter().map(id).collect() })
+        Some(Self { by: *by, is_of_user, home: Home(*home), ids: ids.as_chunks::<16>().0.iter().map(id).collect() })
     }
 }
 
@@ -231,9 +240,9 @@ mod tests {
     #[test]
     fn what_is_announced_is_read() {
         let ids = vec![SessionId::from_u128(7), SessionId::from_u128(u128::MAX)];
-        let bytes = Announcement { by: [1; 8], home: Home([2; 16]), ids: ids.clone() }.to_bytes();
+        let bytes = Announcement { by: [1; 8], is_of_user: true, home: Home([2; 16]), ids: ids.clone() }.to_bytes();
         let read = Announcement::read(&bytes).expect("it is read");
-        assert_eq!((read.by, read.home, read.ids), ([1; 8], Home([2; 16]), ids));
+        assert_eq!((read.by, read.is_of_user, read.home, read.ids), ([1; 8], true, Home([2; 16]), ids));
         assert!(Announcement::read(&bytes[..20]).is_none());
     }
 

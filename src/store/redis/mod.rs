@@ -144,8 +144,7 @@ impl Redis {
         };
         let (ready, is_ready) = std::sync::mpsc::channel();
         let follower = spawn("store-follow", move |runtime| follower.run(runtime, &ready))?;
-        // The epoch is known, or that there is none: then nothing is told unknown until there is one.
-        let _first_beat = is_ready.recv();
+        let _begun = is_ready.recv();
         let writer = spawn("store", {
             let (journal, trouble) = (Arc::clone(&journal), Arc::clone(&opening.trouble));
             move |runtime| {
@@ -220,7 +219,7 @@ impl Follower {
                 self.patience,
                 self.on_facts,
             );
-            watch.first_beat().await;
+            watch.begin().await;
             let _nobody_waits = ready.send(());
             tokio::task::spawn_local(Reader::new(Rc::clone(&port)).run(self.asked));
             tokio::task::spawn_local(watch.run());

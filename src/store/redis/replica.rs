@@ -212,7 +212,7 @@ impl Replica {
             jar,
             term,
             active_at: session.times.last_active_at,
-            signed_in: session.times.signed_in_at.is_some(),
+            signed_in: session.identity.is_some(),
             ended: session.ended().is_some(),
         });
     }

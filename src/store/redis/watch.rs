@@ -26,6 +26,9 @@ const BEATS_TO_A_POLL: u64 = 6;
 /// A gateway whose last beat is this old is taken for gone where the store waits for all of them.
 const GONE_AFTER: Span = Span::from_secs(10);
 
+/// The longest that a start waits for the store's epoch.
+const BEGIN_WITHIN_US: u64 = 5_000_000;
+
 /// Gateways that are gone for this long are forgotten.
 const FORGOTTEN_AFTER: Span = Span::from_secs(24 * 3600);
 
@@ -35,6 +38,7 @@ const LOG_GOES_BACK_US: u64 = 45_000_000;
 /// How far this machine's clock may be from the store's (R23).
 const MAX_OFFSET_MS: i64 = 200;
 
+static HOMES: LuaScript = LuaScript::new(include_str!("homes.lua"));
 static POLL: LuaScript = LuaScript::new(include_str!("poll.lua"));
 
 /// How many buckets' epochs are looked at with each beat: all of them within 4 s.
@@ -57,13 +61,13 @@ pub(super) struct Watch {
     polled: Cell<Option<Stopwatch>>,
     /// The connection that everything was followed over.
     generation: Cell<u64>,
-    /// Since when the store has been without its epoch, by this gateway's clock; and the epoch that was last known.
-    without_epoch: Cell<Option<Moment>>,
+    /// Since when the store has been without its epoch; and the epoch that was last known.
+    without_epoch: Cell<Option<Stopwatch>>,
     known_epoch: Cell<u64>,
     /// The bucket whose epoch is looked at next.
     looked_at: Cell<u8>,
-    /// The gateways that beat lately, as last seen.
-    others: RefCell<HashSet<Vec<u8>>>,
+    /// The gateways that beat lately, and when that was last seen: a server that lost its list does not make them forgotten.
+    others: RefCell<HashMap<Vec<u8>, Stopwatch>>,
     facts: RefCell<HashMap<String, Vec<u8>>>,
     /// The last entry of the audit that was taken in.
     audited: RefCell<String>,
@@ -98,9 +102,15 @@ impl Watch {
         })
     }
 
-    /// Takes the store's epoch for known, where it has one.
-    pub(super) async fn first_beat(&self) {
+    /// Waits until the store's word can be taken: at once where it has an epoch; one that is new or has lost what it held is
+    /// given one first. Not for ever: a gateway that serves what it can is better than none.
+    pub(super) async fn begin(self: &Rc<Self>) {
+        let began = Stopwatch::start();
         self.beat_once(false).await;
+        while self.port.replica.epoch() == 0 && began.elapsed_us() < BEGIN_WITHIN_US {
+            tokio::time::sleep(BEAT / 10).await;
+            self.beat_once(false).await;
+        }
     }
 
     /// Beats until the task is dropped.
@@ -112,7 +122,7 @@ impl Watch {
         }
     }
 
-    async fn beat_once(&self, polls: bool) {
+    async fn beat_once(self: &Rc<Self>, polls: bool) {
         let now = self.port.clock.now();
         match self.beat(polls, now).await {
             Ok(()) => self.trouble.is_back(),
@@ -127,11 +137,11 @@ impl Watch {
         let _it_is_forgotten_in_time = port.link.call(&leave).await;
     }
 
-    async fn beat(&self, polls: bool, now: Moment) -> Result<(), WriteFault> {
+    async fn beat(self: &Rc<Self>, polls: bool, now: Moment) -> Result<(), WriteFault> {
         self.register(now).await?;
         let epoch = self.epoch().await?;
         if epoch == 0 {
-            return self.bring_together(now).await;
+            return self.bring_together().await;
         }
         self.without_epoch.set(None);
         let is_reconnected = self.port.link.generation() != self.generation.get();
@@ -169,13 +179,39 @@ impl Watch {
 
     /// Another server, or one that was brought together without this gateway: it gets everything that is known here, and
     /// everything that is known there is followed.
-    async fn start_anew(&self, epoch: u64) -> Result<(), WriteFault> {
-        let homes = self.port.replica.homes();
+    async fn start_anew(self: &Rc<Self>, epoch: u64) -> Result<(), WriteFault> {
+        let mut homes: HashSet<Home> = self.port.replica.homes().into_iter().collect();
         self.port.replica.set_epoch(epoch);
         self.known_epoch.set(epoch);
         self.port.replica.mark_all();
-        self.follow_all(homes).await?;
-        self.read_facts().await
+        self.read_facts().await?;
+        let watch = Rc::clone(self);
+        // Beside the beats: there may be a million.
+        tokio::task::spawn_local(async move {
+            let followed = async {
+                homes.extend(watch.homes_of_users().await?);
+                watch.follow_all(homes).await
+            };
+            if let Err(why) = followed.await {
+                tracing::warn!(%why, "not all sessions could be read; they are read again");
+                watch.generation.set(0);
+            }
+        });
+        Ok(())
+    }
+
+    /// Where all users' sessions are: every gateway knows them, to list them and to end them.
+    async fn homes_of_users(&self) -> Result<Vec<Home>, WriteFault> {
+        let now = self.port.clock.now().unix_ms().to_string().into_bytes();
+        let mut homes = Vec::new();
+        for bucket in 0..=u8::MAX {
+            let keys = [self.port.layout.homes(bucket)];
+            let Value::Array(names) = self.port.link.eval(&HOMES, &keys, std::slice::from_ref(&now)).await? else {
+                return Err(WriteFault::Answer);
+            };
+            homes.extend(names.iter().filter_map(|name| Some(Home(bytes(name)?.try_into().ok()?))));
+        }
+        Ok(homes)
     }
 
     async fn follow_all(&self, homes: impl IntoIterator<Item = Home>) -> Result<(), WriteFault> {
@@ -204,13 +240,11 @@ impl Watch {
         let since = now.minus(GONE_AFTER).unix_ms().to_string();
         let answer = link.call(redis::cmd("ZRANGEBYSCORE").arg(&gateways).arg(&since).arg("+inf")).await?;
         let Value::Array(names) = answer else { return Err(WriteFault::Answer) };
-        let others = names.iter().filter_map(bytes).filter(|name| *name != replica.name).map(<[u8]>::to_vec);
-        // While the store has no epoch, those who were there before count until they are back.
         let mut known = self.others.borrow_mut();
-        if self.without_epoch.get().is_none() {
-            known.clear();
+        for name in names.iter().filter_map(bytes).filter(|name| *name != replica.name) {
+            known.insert(name.to_vec(), Stopwatch::start());
         }
-        known.extend(others);
+        known.retain(|_, seen| seen.elapsed_us() < GONE_AFTER.as_ms() * 1000);
         drop(known);
         let before = now.minus(FORGOTTEN_AFTER).unix_ms().to_string();
         link.call(redis::cmd("ZREMRANGEBYSCORE").arg(&gateways).arg("-inf").arg(&before)).await?;
@@ -251,7 +285,7 @@ impl Watch {
 
     /// The store is without its epoch: it is new, or a server lost what it held. Until every gateway has stored what it
     /// knows, nobody takes the store's word that something is unknown (R23).
-    async fn bring_together(&self, now: Moment) -> Result<(), WriteFault> {
+    async fn bring_together(&self) -> Result<(), WriteFault> {
         let Port { link, layout, replica, .. } = &*self.port;
         let since = match self.without_epoch.get() {
             Some(since) => since,
@@ -259,8 +293,9 @@ impl Watch {
                 tracing::warn!("the store has lost what it held, or is new: gateways store what they know");
                 replica.set_epoch(0);
                 replica.mark_all();
-                self.without_epoch.set(Some(now));
-                now
+                let since = Stopwatch::start();
+                self.without_epoch.set(Some(since));
+                since
             }
         };
         if self.journal.is_idle() {
@@ -271,8 +306,8 @@ impl Watch {
                 return Err(WriteFault::Answer);
             };
             let merged: HashSet<&[u8]> = names.iter().filter_map(bytes).collect();
-            let all = self.others.borrow().iter().all(|other| merged.contains(other.as_slice()));
-            let waited = now.since(since);
+            let all = self.others.borrow().keys().all(|other| merged.contains(other.as_slice()));
+            let waited = Span::from_ms(since.elapsed_us() / 1000);
             if waited >= self.patience && (all || waited >= GONE_AFTER) {
                 return self.open_epoch().await;
             }
@@ -338,7 +373,8 @@ impl Watch {
     fn concerns(&self, announcement: &Announcement) -> Option<Home> {
         let replica = &self.port.replica;
         let of_interest = announcement.by != replica.name
-            && (replica.follows(announcement.home)
+            && (announcement.is_of_user
+                || replica.follows(announcement.home)
                 || announcement.ids.iter().any(|id| replica.table.by_id(*id).is_some()));
         of_interest.then_some(announcement.home)
     }

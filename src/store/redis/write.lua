@@ -1,13 +1,14 @@
 -- Stores what one gateway made of the sessions of a home, unless another one stored something since it looked.
--- KEYS[6]: the log of the bucket; KEYS[7]: its epoch.
--- ARGV: base version, proposed version, now, epoch ('' for any), channel, announcement, then six for each session:
+-- KEYS[6]: the log of the bucket; KEYS[7]: its epoch; KEYS[8]: its users' homes.
+-- ARGV: base version, proposed version, now, epoch ('' for any), channel, announcement, the home if it is a user's, then
+-- six for each session:
 -- id, record ('' removes it), what becomes of the jar (keep, remove, put), jar, when it may be forgotten, last activity.
 local base, now = tonumber(ARGV[1]), tonumber(ARGV[3])
 if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return { 'epoch' } end
 local current = version()
 if current ~= base then return stored_after('behind', base) end
 local new = math.max(current + 1, tonumber(ARGV[2]))
-for i = 7, #ARGV, 6 do
+for i = 8, #ARGV, 6 do
   local id, record, jar = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if record == '' then
     remove(id)
@@ -23,9 +24,10 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', terms, '-inf', int(now), 'LIMIT', 0, 100)) do remove(id) end
 if redis.call('ZCARD', terms) == 0 then
   for key = 1, 5 do redis.call('DEL', KEYS[key]) end
+  redis.call('ZREM', KEYS[8], ARGV[7])
 else
   redis.call('ZADD', versions, int(new), COUNTER)
-  keep_until_last(now)
+  keep_until_last(now, KEYS[8], ARGV[7])
 end
 local time = tonumber(redis.call('TIME')[1])
 redis.call('XADD', KEYS[6], 'MINID', '~', int((time - 60) * 1000), '*', 'a', ARGV[6])

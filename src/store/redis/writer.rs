@@ -343,9 +343,10 @@ async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFau
     let Port { layout, replica, .. } = port;
     let bucket = write.home.0[0];
     let mut keys = layout.home(write.home);
-    keys.extend([layout.log(bucket), layout.epoch(bucket)]);
+    keys.extend([layout.log(bucket), layout.epoch(bucket), layout.homes(bucket)]);
+    let is_of_user = write.puts.iter().any(|put| put.signed_in);
     let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
-    let announcement = super::layout::Announcement { by: replica.name, home: write.home, ids };
+    let announcement = super::layout::Announcement { by: replica.name, is_of_user, home: write.home, ids };
     let epoch = match replica.epoch() {
         // While the store is being brought together everything may be written.
         0 => String::new(),
@@ -358,6 +359,7 @@ async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFau
         epoch.into(),
         layout.channel().into(),
         announcement.to_bytes(),
+        if is_of_user { write.home.0.to_vec() } else { Vec::new() },
     ];
     write.puts.iter().for_each(|put| args.extend(put_args(put)));
     port.eval(&WRITE, &keys, &args).await
@@ -421,11 +423,11 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, now: Moment) {
 async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<Moment, WriteFault> {
     let home = port.replica.home(cell);
     let mut keys = port.layout.home(home);
-    keys.push(port.layout.epoch(home.0[0]));
-    let (last, term) = {
+    keys.extend([port.layout.epoch(home.0[0]), port.layout.homes(home.0[0])]);
+    let (last, term, is_of_user) = {
         let session = cell.session.lock();
         let kept = port.replica.table.bound.load().book.ended_kept;
-        (session.times.last_active_at, term(&session, kept))
+        (session.times.last_active_at, term(&session, kept), session.identity.is_some())
     };
     let slot = cell.slot.load(Ordering::Relaxed);
     let is_old = stored_at(now, true).saturating_sub(slot) > RENEWED_EVERY_SECS;
@@ -435,6 +437,7 @@ async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<Moment, Wri
         term.to_string().into(),
         now.unix_ms().to_string().into(),
         port.replica.epoch().to_string().into(),
+        if is_of_user { home.0.to_vec() } else { Vec::new() },
     ];
     match port.eval(&TOUCH, &keys, &args).await? {
         Said::Stored(_) if !is_old => Ok(last),
