@@ -22,6 +22,7 @@ fi
 if [ -e tests/differential/install.sh ]; then
   step "the parsers that the tests ask" bash tests/differential/install.sh
 fi
+step "Redis" bash tests/redis_support/install.sh
 step "format" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked

@@ -117,17 +117,18 @@ pub(super) fn read(value: &Value<'_>) -> Option<Redis> {
     let (username, password) = (section.value("username"), section.value("password"));
     let ca = section.value("ca").and_then(|value| pem(&value));
     let client = read_client(&mut section);
-    let prefix = section.value("prefix");
+    let prefix =
+        section.value("prefix").map_or_else(|| Some(PREFIX.to_owned()), |value| value.read(parse_prefix));
     section.finish();
-    let urls = read_urls(&urls?, mode.as_ref()?)?;
+    let urls = urls.and_then(|urls| read_urls(&urls, mode.as_ref()))?;
     let first = urls.first()?;
-    let username = one_place(username.as_ref(), first.username.as_ref(), |value| value.text().map(str::to_owned));
+    let read_text = |value: &Value<'_>| value.text().map(str::to_owned);
+    let username = one_place(username.as_ref(), first.username.as_ref(), read_text);
     let given = first.password.clone().map(RedisPassword::Given);
     let password = one_place(password.as_ref(), given.as_ref(), read_password);
     if (ca.is_some() || client.is_some()) && !first.tls {
         value.fault("certificates are given, but the scheme is without TLS", "write rediss:// in urls");
     }
-    let prefix = prefix.map_or_else(|| Some(PREFIX.to_owned()), |value| value.read(parse_prefix))?;
     Some(Redis {
         tls: first.tls,
         database: first.database.unwrap_or(0),
@@ -137,7 +138,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Redis> {
         client,
         username,
         password,
-        prefix,
+        prefix: prefix?,
     })
 }
 
@@ -185,23 +186,23 @@ fn read_mode(section: &mut Section<'_>) -> Option<RedisMode> {
     }
 }
 
-fn read_urls(value: &Value<'_>, mode: &RedisMode) -> Option<Vec<Url>> {
+fn read_urls(value: &Value<'_>, mode: Option<&RedisMode>) -> Option<Vec<Url>> {
     let values = value.one_or_more();
     if values.is_empty() || values.len() > MAX_URLS {
         value.fault(format!("names {} addresses", values.len()), format!("write from 1 to {MAX_URLS}"));
         return None;
     }
-    if *mode == RedisMode::Single && values.len() > 1 {
+    if mode == Some(&RedisMode::Single) && values.len() > 1 {
         let hint = "set mode = \"cluster\" or \"sentinel\", or name one server";
         value.fault("several addresses have no meaning with mode = \"single\"", hint);
     }
     let mut urls: Vec<Url> = Vec::new();
     for value in &values {
-        let mut url = value.read(parse_url)?;
-        if !url.has_port && matches!(mode, RedisMode::Sentinel(_)) {
+        let Some(mut url) = value.read(parse_url) else { continue };
+        if !url.has_port && matches!(mode, Some(RedisMode::Sentinel(_))) {
             url.node.port = 26379;
         }
-        if *mode == RedisMode::Cluster && url.database.is_some_and(|database| database != 0) {
+        if mode == Some(&RedisMode::Cluster) && url.database.is_some_and(|database| database != 0) {
             value.fault("a cluster has database 0 alone", "remove the number behind the host");
         }
         if urls.first().is_some_and(|first| first.tls != url.tls) {
@@ -294,10 +295,19 @@ fn parse_url(text: &str) -> Result<Url, (String, String)> {
         "" => None,
         number => Some(number.parse().map_err(|_| wrong("the URL's database is not a number"))?),
     };
-    let (username, password) = user.map_or((None, None), |user| user.split_once(':').map_or((Some(user), None), |(user, password)| (Some(user), Some(password))));
+    let (username, password) = user.map_or((None, None), |user| {
+        user.split_once(':').map_or((Some(user), None), |(user, password)| (Some(user), Some(password)))
+    });
     let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
     let username = username.filter(|user| !user.is_empty()).map(|user| String::from_utf8(decoded(user)));
     let username = username.transpose().map_err(|_| wrong("the URL's user is not UTF-8 text"))?;
     let password = password.map(|password| Secret::new(decoded(password)));
-    Ok(Url { tls, node: RedisNode { host, port }, has_port: !port_text.is_empty(), database, username, password })
+    Ok(Url {
+        tls,
+        node: RedisNode { host, port },
+        has_port: !port_text.is_empty(),
+        database,
+        username,
+        password,
+    })
 }

@@ -16,7 +16,9 @@ pub(super) fn read(mut section: Section<'_>) -> Store {
         shared.fault("stands beside path", "sessions are kept in one place: remove one of the two");
     }
     let kind = match (path, shared) {
-        (_, Some(shared)) => redis::read(&shared).map_or(StoreKind::Memory, |redis| StoreKind::Redis(Box::new(redis))),
+        (_, Some(shared)) => {
+            redis::read(&shared).map_or(StoreKind::Memory, |redis| StoreKind::Redis(Box::new(redis)))
+        }
         (Some(path), None) => path.text().map_or(StoreKind::Memory, |text| kind(&path, text)),
         (None, None) => StoreKind::Path(section.sink.path("data")),
     };

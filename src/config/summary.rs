@@ -63,6 +63,12 @@ impl Config {
                 "sessions are kept in memory alone ([store] path = \"off\"): a restart ends them".to_owned(),
             );
         }
+        if matches!(self.store.kind, StoreKind::Redis(_)) && self.store.secret.is_none() {
+            notes.push(
+                "[store] secret is not set: the store keeps one, and whoever reads it can open the vault"
+                    .to_owned(),
+            );
+        }
         for app in &self.apps {
             notes.extend(self.notes_on(app));
         }

@@ -25,11 +25,11 @@ use super::userinfo;
 use super::visit::Visit;
 use super::{answer, reserved, sources};
 use crate::clock::Clock;
-use crate::session::{Moment, Span};
 use crate::session::activity::{Asked, Kind};
 use crate::session::gate::{Action, Telling};
 use crate::session::jar;
 use crate::session::path::{NormalPath, normalise, strip_query};
+use crate::session::{Moment, Span};
 use crate::store::{Enrolled, SessionRef, Table, Trouble};
 use crate::telemetry::{AccessGuard, Metrics};
 

@@ -21,11 +21,11 @@ use super::userinfo::Due;
 use super::visit::Visit;
 use super::{answer, userinfo};
 
-use crate::session::{Moment, TokenKey};
 use crate::session::harden::harden;
 use crate::session::identity::{Identity, SourceKind};
 use crate::session::profile::CookieKind;
 use crate::session::record::Session;
+use crate::session::{Moment, TokenKey};
 
 /// Adds what the app's session cookies lack (`harden`), before anything is learned from them: they are deleted with the
 /// attributes that the browser has seen.

@@ -10,7 +10,8 @@ use crate::config::{self, ChosenFault, Config, StoreKind, read_chosen};
 use crate::session::Span;
 use crate::session::chosen::Chosen;
 use crate::store::{
-    Disk, Observer, Opened, Opening, Redis, RedisOpened, RedisOpening, Table, Trouble, derive_key, random_bytes,
+    Disk, Observer, Opened, Opening, Redis, RedisOpened, RedisOpening, Table, Trouble, derive_key,
+    random_bytes,
 };
 
 /// The fact by which the store keeps the policies that were set while the gateway ran.

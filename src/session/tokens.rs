@@ -208,7 +208,9 @@ impl Tokens {
             }
             let mut token = token;
             let rival = |ours: &&mut Token| {
-                ours.role == Role::Current && ours.shape.name == token.shape.name && token.role == Role::Current
+                ours.role == Role::Current
+                    && ours.shape.name == token.shape.name
+                    && token.role == Role::Current
             };
             if let Some(rival) = self.0.iter_mut().find(rival) {
                 rival.role = Role::Unused(grace);

@@ -85,7 +85,9 @@ fn entry_of(event: &Event) -> Option<Entry> {
         EventKind::SignedIn => (Act::SignedIn, None),
         EventKind::HeldBack => (Act::HeldBack, None),
         EventKind::Ended { reason, by } => (Act::Ended(*reason), by.clone()),
-        EventKind::Over(_) | EventKind::WouldEnd(_) | EventKind::Evicted | EventKind::Recycled => return None,
+        EventKind::Over(_) | EventKind::WouldEnd(_) | EventKind::Evicted | EventKind::Recycled => {
+            return None;
+        }
     };
     Some(Entry {
         at: event.at,

@@ -39,8 +39,8 @@ pub use enrol::{Enrolled, Newcomer};
 pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
-pub use table::{Counts, Table};
 pub use redis::{OnFacts, Redis, RedisFault, RedisOpened, RedisOpening};
+pub use table::{Counts, Table};
 pub use trouble::Trouble;
 
 use crate::session::identity::Identity;

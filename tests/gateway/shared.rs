@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tenure::clock::Clock;
+use tenure::clock::{Clock, Stopwatch};
 use tenure::config::check_text;
 use tenure::server::Gateway;
+use tenure::session::Span;
 use tenure::session::chosen::{Choice, Holder};
 use tenure::session::layers::{Layer, Limit};
-use tenure::session::Span;
 use tenure::store::{Filter, StateFilter};
 
 use crate::redis_support::Server;
@@ -35,7 +35,8 @@ impl Both {
             },
             |upstream| {
                 let kept = format!("redis = \"{}\"\n{store_lines}", server.url());
-                text = config_text(upstream, app_lines, BY_HEADER, POLICY).replacen("path = \"off\"", &kept, 1);
+                text =
+                    config_text(upstream, app_lines, BY_HEADER, POLICY).replacen("path = \"off\"", &kept, 1);
                 text.clone()
             },
         )
@@ -122,8 +123,8 @@ async fn while_the_store_is_away_nobody_who_is_known_meets_an_error() {
     both.turn(&bob, &both.other).await;
     sign_in(&bob, "bob").await;
     both.server.pause();
-    let until = std::time::Instant::now() + Duration::from_secs(3);
-    while std::time::Instant::now() < until {
+    let began = Stopwatch::start();
+    while began.elapsed_us() < 3_000_000 {
         for browser in [&ann, &bob] {
             let page = browser.fetch("/me").await;
             assert_eq!(page.status, 200, "{}", page.text());

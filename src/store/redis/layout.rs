@@ -126,7 +126,12 @@ impl Announcement {
         let (home, ids) = rest.split_first_chunk::<16>()?;
         let is_of_user = *of_user != 0;
         let id = |chunk: &[u8; 16]| SessionId::from_u128(u128::from_be_bytes(*chunk));
-        Some(Self { by: *by, is_of_user, home: Home(*home), ids: ids.as_chunks::<16>().0.iter().map(id).collect() })
+        Some(Self {
+            by: *by,
+            is_of_user,
+            home: Home(*home),
+            ids: ids.as_chunks::<16>().0.iter().map(id).collect(),
+        })
     }
 }
 
@@ -232,15 +237,18 @@ mod tests {
     #[test]
     fn all_keys_of_a_home_are_of_one_hash_tag() {
         let keys = Layout::new("tenure:").home(Home([0xab; 16]));
-        let tags: Vec<_> =
-            keys.iter().map(|key| String::from_utf8_lossy(key).split(':').nth(1).map(str::to_owned)).collect();
+        let tags: Vec<_> = keys
+            .iter()
+            .map(|key| String::from_utf8_lossy(key).split(':').nth(1).map(str::to_owned))
+            .collect();
         assert_eq!(tags, vec![Some("{ab}".to_owned()); 5]);
     }
 
     #[test]
     fn what_is_announced_is_read() {
         let ids = vec![SessionId::from_u128(7), SessionId::from_u128(u128::MAX)];
-        let bytes = Announcement { by: [1; 8], is_of_user: true, home: Home([2; 16]), ids: ids.clone() }.to_bytes();
+        let bytes =
+            Announcement { by: [1; 8], is_of_user: true, home: Home([2; 16]), ids: ids.clone() }.to_bytes();
         let read = Announcement::read(&bytes).expect("it is read");
         assert_eq!((read.by, read.is_of_user, read.home, read.ids), ([1; 8], true, Home([2; 16]), ids));
         assert!(Announcement::read(&bytes[..20]).is_none());
@@ -248,7 +256,8 @@ mod tests {
 
     #[test]
     fn answers_of_no_script_of_ours_are_none() {
-        for answer in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::SimpleString("x".into())])] {
+        for answer in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::SimpleString("x".into())])]
+        {
             assert!(read_answer(&answer).is_none());
         }
     }

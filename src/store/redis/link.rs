@@ -54,7 +54,8 @@ impl LuaScript {
 
     fn digest(&self) -> String {
         use std::fmt::Write;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, self.text.as_bytes());
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, self.text.as_bytes());
         digest.as_ref().iter().fold(String::with_capacity(40), |mut text, byte| {
             let _never_fails = write!(text, "{byte:02x}");
             text
@@ -180,7 +181,8 @@ impl Link {
 
     fn digest(&self, script: &LuaScript) -> Rc<str> {
         let mut digests = self.digests.borrow_mut();
-        if let Some((_, digest)) = digests.iter().find(|(text, _)| std::ptr::eq(*text, script.text.as_ptr())) {
+        if let Some((_, digest)) = digests.iter().find(|(text, _)| std::ptr::eq(*text, script.text.as_ptr()))
+        {
             return Rc::clone(digest);
         }
         let digest: Rc<str> = script.digest().into();
@@ -361,9 +363,12 @@ impl Link {
 
     /// Read anew for each connection, so that a password can be changed without a restart.
     fn credentials(&self) -> Result<(Option<String>, Option<String>), LinkFault> {
-        let Some(password) = &self.settings.password else { return Ok((self.settings.username.clone(), None)) };
+        let Some(password) = &self.settings.password else {
+            return Ok((self.settings.username.clone(), None));
+        };
         let secret = password.read();
-        let secret = secret.map_err(|error| LinkFault::Refused(format!("the password's file cannot be read: {error}")))?;
+        let secret = secret
+            .map_err(|error| LinkFault::Refused(format!("the password's file cannot be read: {error}")))?;
         let text = std::str::from_utf8(secret.expose()).map(str::to_owned);
         let text = text.map_err(|_| LinkFault::Refused("the password is not UTF-8 text".to_owned()))?;
         Ok((self.settings.username.clone(), Some(text)))
@@ -376,9 +381,7 @@ impl Link {
         };
         let root_cert = self.settings.ca.as_ref().map(read).transpose()?;
         let client_tls = match &self.settings.client {
-            Some((cert, key)) => {
-                Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
-            }
+            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
             None => None,
         };
         Ok(TlsCertificates { client_tls, root_cert })

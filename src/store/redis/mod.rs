@@ -83,7 +83,9 @@ pub struct RedisOpening<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisFault {
     /// It cannot be reached, or refuses.
-    #[error("the store in Redis cannot be used: {0}; check [store] redis, and that the server runs and lets this user in")]
+    #[error(
+        "the store in Redis cannot be used: {0}; check [store] redis, and that the server runs and lets this user in"
+    )]
     Unusable(String),
     /// Its sessions are keyed by another secret.
     #[error(
@@ -259,12 +261,15 @@ async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
 
 /// The secret that the store keeps; made by the first gateway.
 async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], RedisFault> {
-    tracing::warn!("[store] secret is not set: the store keeps one, and whoever reads the store can open the vault");
+    tracing::warn!(
+        "[store] secret is not set: the store keeps one, and whoever reads the store can open the vault"
+    );
     let name = layout.whole("secret");
     let new = STANDARD.encode(random_bytes::<32>());
     link.call(::redis::cmd("SET").arg(&name).arg(new).arg("NX")).await?;
     let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
-    let kept = bytes(&answer).and_then(|text| STANDARD.decode(text).ok()).and_then(|kept| kept.try_into().ok());
+    let kept =
+        bytes(&answer).and_then(|text| STANDARD.decode(text).ok()).and_then(|kept| kept.try_into().ok());
     kept.ok_or_else(|| RedisFault::Unusable(format!("{} holds no secret", String::from_utf8_lossy(&name))))
 }
 

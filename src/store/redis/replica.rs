@@ -16,7 +16,6 @@ use crate::store::random_bytes;
 use crate::store::seal::Sealer;
 use crate::store::table::{Table, UserKey};
 
-
 pub(super) struct Replica {
     pub(super) table: Arc<Table>,
     pub(super) sealer: Sealer,

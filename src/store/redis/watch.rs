@@ -206,7 +206,8 @@ impl Watch {
         let mut homes = Vec::new();
         for bucket in 0..=u8::MAX {
             let keys = [self.port.layout.homes(bucket)];
-            let Value::Array(names) = self.port.link.eval(&HOMES, &keys, std::slice::from_ref(&now)).await? else {
+            let Value::Array(names) = self.port.link.eval(&HOMES, &keys, std::slice::from_ref(&now)).await?
+            else {
                 return Err(WriteFault::Answer);
             };
             homes.extend(names.iter().filter_map(|name| Some(Home(bytes(name)?.try_into().ok()?))));
@@ -240,15 +241,19 @@ impl Watch {
         let since = now.minus(GONE_AFTER).unix_ms().to_string();
         let answer = link.call(redis::cmd("ZRANGEBYSCORE").arg(&gateways).arg(&since).arg("+inf")).await?;
         let Value::Array(names) = answer else { return Err(WriteFault::Answer) };
-        let mut known = self.others.borrow_mut();
-        for name in names.iter().filter_map(bytes).filter(|name| *name != replica.name) {
-            known.insert(name.to_vec(), Stopwatch::start());
-        }
-        known.retain(|_, seen| seen.elapsed_us() < GONE_AFTER.as_ms() * 1000);
-        drop(known);
+        self.see(names.iter().filter_map(bytes));
         let before = now.minus(FORGOTTEN_AFTER).unix_ms().to_string();
         link.call(redis::cmd("ZREMRANGEBYSCORE").arg(&gateways).arg("-inf").arg(&before)).await?;
         Ok(())
+    }
+
+    /// These gateways beat lately.
+    fn see<'a>(&self, names: impl Iterator<Item = &'a [u8]>) {
+        let mut others = self.others.borrow_mut();
+        for name in names.filter(|name| *name != self.port.replica.name) {
+            others.insert(name.to_vec(), Stopwatch::start());
+        }
+        others.retain(|_, seen| seen.elapsed_us() < GONE_AFTER.as_ms() * 1000);
     }
 
     /// The store's epoch; 0 where a bucket has none, or an older one than is known. While all is well a few buckets are
@@ -362,7 +367,9 @@ impl Watch {
             if let Some(announcement) = bytes(announcement).and_then(Announcement::read) {
                 concerned.extend(self.concerns(&announcement));
             }
-            if let (Some(id), Some(slot)) = (bytes(id), self.positions.borrow_mut().get_mut(usize::from(bucket))) {
+            if let (Some(id), Some(slot)) =
+                (bytes(id), self.positions.borrow_mut().get_mut(usize::from(bucket)))
+            {
                 *slot = String::from_utf8_lossy(id).into_owned();
             }
         }
@@ -448,10 +455,7 @@ fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
 }
 
 /// What is kept under names.
-pub(super) async fn read_facts(
-    link: &Link,
-    layout: &Layout,
-) -> Result<HashMap<String, Vec<u8>>, WriteFault> {
+pub(super) async fn read_facts(link: &Link, layout: &Layout) -> Result<HashMap<String, Vec<u8>>, WriteFault> {
     let answer = link.call(redis::cmd("HGETALL").arg(layout.whole("facts"))).await?;
     let items = match answer {
         Value::Array(items) => items,

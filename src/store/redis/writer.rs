@@ -276,11 +276,7 @@ impl Writer {
         }
     }
 
-    async fn try_write_rest(
-        &self,
-        facts: &Facts,
-        entries: &[Entry],
-    ) -> Result<(), WriteFault> {
+    async fn try_write_rest(&self, facts: &Facts, entries: &[Entry]) -> Result<(), WriteFault> {
         let Port { link, layout, replica, .. } = &*self.port;
         for (name, value) in facts {
             link.call(redis::cmd("HSET").arg(layout.whole("facts")).arg(*name).arg(value)).await?;
@@ -289,7 +285,13 @@ impl Writer {
         for entry in entries {
             let Ok(line) = serde_json::to_vec(&entry.found()) else { continue };
             let mut add = redis::cmd("XADD");
-            add.arg(layout.whole("audit")).arg("MAXLEN").arg("~").arg(crate::store::audit::SHARED).arg("*").arg("e").arg(line);
+            add.arg(layout.whole("audit"))
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(crate::store::audit::SHARED)
+                .arg("*")
+                .arg("e")
+                .arg(line);
             link.call(&add).await?;
         }
         Ok(())
@@ -297,12 +299,7 @@ impl Writer {
 }
 
 /// Stores the changes of one home; first takes over what others stored there, as often as it takes.
-async fn write_home(
-    port: &Port,
-    home: Home,
-    changes: &mut Changes,
-    now: Moment,
-) -> Result<(), WriteFault> {
+async fn write_home(port: &Port, home: Home, changes: &mut Changes, now: Moment) -> Result<(), WriteFault> {
     for _ in 0..MAX_TRIES {
         let write = port.replica.plan(home, changes, now);
         for held in &write.pointers {
@@ -315,7 +312,8 @@ async fn write_home(
                 return Ok(());
             }
             Said::Behind(version, rows) => {
-                let mut concerned = changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
+                let mut concerned =
+                    changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
                 let taken = port.replica.take_over(home, version, &rows, port.clock.now());
                 concerned.extend(taken.map_err(|why| WriteFault::Record(why.to_string()))?);
                 add_changed(changes, concerned);
