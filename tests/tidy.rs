@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("session", &[]),
     ("config", &["session"]),
     ("telemetry", &["clock", "session"]),
-    ("store", &["clock", "session", "telemetry"]),
+    ("store", &["clock", "config", "session", "telemetry"]),
     ("vault", &["clock", "config", "session", "telemetry", "store"]),
     ("pages", &["clock", "session", "store"]),
     ("proxy", &["clock", "config", "session", "telemetry", "store", "vault", "pages"]),

@@ -27,9 +27,19 @@ pub(super) fn run(command: &Command, out: &mut impl Write, err: &mut impl Write)
             return Ok(BAD_CONFIG);
         }
     };
-    let StoreKind::Path(path) = &config.store.kind else {
-        writeln!(err, "[store] path is \"off\": nothing is kept that could be carried")?;
-        return Ok(FAILED);
+    let path = match &config.store.kind {
+        StoreKind::Path(path) => path,
+        StoreKind::Memory => {
+            writeln!(err, "[store] path is \"off\": nothing is kept that could be carried")?;
+            return Ok(FAILED);
+        }
+        StoreKind::Redis(_) => {
+            writeln!(
+                err,
+                "sessions are in [store] redis: export and import are for the embedded store, [store] path"
+            )?;
+            return Ok(FAILED);
+        }
     };
     let carried = match command {
         Command::Export(_) => store::export(path, &mut BufWriter::new(out)),

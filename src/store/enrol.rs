@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::book::Bound;
 use super::cell::{Cell, SessionRef};
 use super::journal::Changed;
 use super::keys::random_bytes;
+use super::limit::end_all;
 use super::link::Revives;
 use super::table::{Table, UserKey, settle};
 use super::{Event, EventKind};
 use crate::session::identity::Identity;
 use crate::session::jar::Jar;
-use crate::session::policy::{Admission, Policy, Rival, admit, surplus};
+use crate::session::policy::{Admission, Policy, admit};
 use crate::session::record::{
     AppId, FellOut, Mode, NewToken, PENDING_FOR, Session, Settled, State, Visitor, is_newer,
 };
@@ -74,7 +74,7 @@ impl Entry {
 }
 
 /// What a critical section leaves to be told after its locks are released.
-type Aftermath = Vec<(Arc<Cell>, EventKind)>;
+pub(super) type Aftermath = Vec<(Arc<Cell>, EventKind)>;
 
 impl Table {
     /// Begins an anonymous session. Where another answer has begun one on the very same value, it is that one.
@@ -273,23 +273,8 @@ impl Table {
         enrolled
     }
 
-    /// Holds one user to the limit without a newcomer: after a change of policy or of roles. The limit is that of the
-    /// policy of the latest sign-in, as it was when that session came (R13).
-    pub(super) fn reckon(&self, key: &UserKey, now: Moment) {
-        let mut aftermath = Aftermath::new();
-        self.in_section(key, |cells| {
-            let bound = self.bound.load_full();
-            let present = self.present(cells, None, &bound, now, &mut aftermath);
-            if let Some((_, policy, mode)) = present.latest {
-                end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
-                self.hold_back_surplus((&policy, mode), &present.rivals, cells, now, &mut aftermath);
-            }
-        });
-        self.after_section(aftermath, now);
-    }
-
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends with the closure")]
-    fn in_section<R>(&self, key: &UserKey, f: impl FnOnce(&mut Vec<Arc<Cell>>) -> R) -> R {
+    pub(super) fn in_section<R>(&self, key: &UserKey, f: impl FnOnce(&mut Vec<Arc<Cell>>) -> R) -> R {
         let result = f(self.by_user.entry(key.clone()).or_default().value_mut());
         self.by_user.remove_if(key, |_, cells| cells.is_empty());
         result
@@ -304,7 +289,7 @@ impl Table {
         });
     }
 
-    fn after_section(&self, aftermath: Aftermath, now: Moment) {
+    pub(super) fn after_section(&self, aftermath: Aftermath, now: Moment) {
         for (cell, kind) in aftermath {
             match kind {
                 EventKind::Ended { .. } | EventKind::Over(_) => self.after_end(&cell, kind, now),
@@ -392,79 +377,6 @@ impl Newcomer {
     }
 }
 
-/// The sessions of one user that count.
-#[derive(Default)]
-struct Present {
-    rivals: Vec<Rival>,
-    /// The latest sign-in among them, and what it is held to.
-    latest: Option<((Moment, SessionId), Policy, Mode)>,
-}
-
-impl Table {
-    /// The user's live sessions besides the newcomer; those that are over leave the index.
-    fn present(
-        &self,
-        cells: &mut Vec<Arc<Cell>>,
-        newcomer: Option<&Arc<Cell>>,
-        bound: &Bound,
-        now: Moment,
-        aftermath: &mut Aftermath,
-    ) -> Present {
-        let mut present = Present::default();
-        cells.retain(|cell| {
-            if newcomer.is_some_and(|newcomer| Arc::ptr_eq(cell, newcomer)) {
-                return true;
-            }
-            let mut session = cell.session.lock();
-            let settled = settle(&mut session, bound, now);
-            aftermath.extend(self.settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
-            if let Some(rival) = session.as_rival(now) {
-                let order = (rival.signed_in_at, rival.id);
-                if present.latest.as_ref().is_none_or(|(latest, ..)| *latest < order) {
-                    present.latest = Some((order, session.policy, session.mode));
-                }
-                present.rivals.push(rival);
-            }
-            !session.is_over()
-        });
-        present
-    }
-
-    pub(super) fn settled_kind(&self, settled: Settled) -> Option<EventKind> {
-        match settled {
-            Settled::WouldEnd(reason) => Some(EventKind::WouldEnd(reason)),
-            // Every gateway that knows the session finds that out; one of them tells.
-            Settled::JustEnded(reason) if self.is_shared() => Some(EventKind::Over(reason)),
-            Settled::JustEnded(reason) => Some(EventKind::Ended { reason, by: None }),
-            Settled::AsBefore => None,
-        }
-    }
-
-    /// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held
-    /// back after all, where the policy ends nobody for them (R13).
-    fn hold_back_surplus(
-        &self,
-        (policy, mode): (&Policy, Mode),
-        rivals: &[Rival],
-        cells: &[Arc<Cell>],
-        now: Moment,
-        aftermath: &mut Aftermath,
-    ) {
-        let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
-        let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
-        if too_many == 0 || mode == Mode::Observe || !self.is_shared() {
-            return;
-        }
-        let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
-        unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
-        unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
-        for cell in unheard.into_iter().take(too_many) {
-            cell.session.lock().hold_back(now.plus(PENDING_FOR));
-            aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-        }
-    }
-}
-
 /// Lets the session join under its effective policy. While only observing, the limit holds nobody back (R17).
 fn join(
     session: &mut Session,
@@ -506,21 +418,6 @@ fn carry_out(
     }
     aftermath.push((Arc::clone(cell), EventKind::SignedIn));
     Enrolled::Active(SessionRef(Arc::clone(cell)))
-}
-
-/// Ends these sessions for the limit; while only observing, each is counted once.
-fn end_all(ids: &[SessionId], mode: Mode, cells: &[Arc<Cell>], now: Moment, aftermath: &mut Aftermath) {
-    let reason = EndReason::MaxConcurrent;
-    for cell in cells.iter().filter(|cell| ids.contains(&cell.id)) {
-        let mut session = cell.session.lock();
-        if mode == Mode::Observe {
-            if session.observe(reason) {
-                aftermath.push((Arc::clone(cell), EventKind::WouldEnd(reason)));
-            }
-        } else if session.end(reason, None, now) {
-            aftermath.push((Arc::clone(cell), EventKind::Ended { reason, by: None }));
-        }
-    }
 }
 
 impl Event {

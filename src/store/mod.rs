@@ -19,6 +19,7 @@ mod foresee;
 mod journal;
 mod keys;
 mod lasting;
+mod limit;
 mod link;
 mod query;
 mod redis;
