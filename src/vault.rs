@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::config::{App, Custody};
-use crate::session::cookie::{Attributes, RequestCookies, setting};
+use crate::session::cookie::{Attributes, RequestCookies, read_set_cookie, setting};
 use crate::session::jar::{Jar, Site, Stored};
 use crate::session::lesson::Cookies;
 use crate::session::profile::{self, CookieKind, CookieRule, Extract, NamePattern};
@@ -44,6 +44,8 @@ pub struct Kept {
     pub cookies: Cookies,
     /// Its cookies do not fit into the jar.
     pub full: bool,
+    /// It sets a cookie of the configuration that a browser would refuse (`Secure` without https, another's `Domain`).
+    pub refused: bool,
 }
 
 impl Kept {
@@ -144,44 +146,81 @@ impl Vault {
     }
 
     /// What the response's cookies leave of `before`, as a browser would keep them.
+    ///
+    /// On the app's log-out (`logs_out`) a deletion means the cookie of that name however it was set.
     #[must_use]
-    pub fn keep(&self, before: Option<&Jar>, headers: &HeaderMap, site: &Site<'_>, now: Moment) -> Kept {
+    pub fn keep(
+        &self,
+        before: Option<&Jar>,
+        headers: &HeaderMap,
+        logs_out: bool,
+        site: &Site<'_>,
+        now: Moment,
+    ) -> Kept {
         let mut jar = before.cloned().unwrap_or_default();
-        let full = !self.store(&mut jar, headers, site, now);
-        let carries = |jar: &Jar| jar.iter(now).any(|(name, _)| self.is_session(name));
+        let stored = self.store(&mut jar, headers, site, now);
+        if logs_out {
+            self.forget_deleted(&mut jar, headers, site, now);
+        }
         let is_new = |name: &[u8], value: &[u8]| {
             before.is_none_or(|b| b.iter(now).all(|known| known != (name, value)))
         };
-        let fresh = jar.iter(now).any(|(name, value)| self.is_session(name) && is_new(name, value));
-        let cookies = match (fresh, before.is_some_and(carries), carries(&jar)) {
+        let is_fresh = |name: &[u8], value: &[u8]| self.is_token(name, value) && is_new(name, value);
+        let fresh = jar.iter(now).any(|(name, value)| is_fresh(name, value));
+        let carried = before.is_some_and(|before| self.carries(before, now));
+        let cookies = match (fresh, carried, self.carries(&jar, now)) {
             (true, ..) => Cookies::Fresh,
             (false, true, false) => Cookies::Deleted,
             (false, ..) => Cookies::Untouched,
         };
-        Kept { jar, cookies, full }
+        Kept { jar, cookies, full: stored == Stored::Full, refused: stored == Stored::Ignored }
     }
 
-    /// Stores what the response sets. Returns whether all of it fitted.
-    pub fn store(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) -> bool {
-        let mut fits = true;
+    /// Whether the jar holds a value of a cookie that carries the app's session.
+    #[must_use]
+    pub fn carries(&self, jar: &Jar, now: Moment) -> bool {
+        jar.iter(now).any(|(name, value)| self.is_token(name, value))
+    }
+
+    fn forget_deleted(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) {
         for field in headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes) {
-            if !self.passes(name_of(field)) {
-                fits &= jar.store(field, site, now, self.limit) != Stored::Full;
+            let deleted = read_set_cookie(field, site.path, now).filter(|set| set.deletes).map(|set| set.name);
+            let deleted = deleted.filter(|name| profile::rule_for(&self.own, name.as_bytes()).is_some());
+            if let Some(deleted) = deleted {
+                jar.remove(|name| name == deleted.as_bytes());
             }
         }
-        fits
     }
 
-    /// A jar with the cookies that a browser brought from before the roll-out. Nobody saw how they were set.
+    /// Stores what the response sets. Returns what became of all of it: that it does not fit, else that one of the app's own
+    /// cookies is one that a browser would refuse.
+    pub fn store(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) -> Stored {
+        let mut outcome = Stored::Set;
+        for field in headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes) {
+            let name = name_of(field);
+            if self.passes(name) {
+                continue;
+            }
+            outcome = match (jar.store(field, site, now, self.limit), outcome) {
+                (Stored::Full, _) | (_, Stored::Full) => Stored::Full,
+                (Stored::Ignored, _) if profile::rule_for(&self.own, name).is_some() => Stored::Ignored,
+                (Stored::Set | Stored::Deleted | Stored::Ignored, so_far) => so_far,
+            };
+        }
+        outcome
+    }
+
+    /// A jar with the cookies that a browser brought from before the roll-out. Nobody saw how they were set. `None` where
+    /// they do not fit, or do not carry the app's session.
     #[must_use]
-    pub fn adopt(&self, cookie: &[u8], site: &Site<'_>, now: Moment) -> Jar {
+    pub fn adopt(&self, cookie: &[u8], site: &Site<'_>, now: Moment) -> Option<Jar> {
         let mut jar = Jar::default();
         for pair in cookie.split(|b| *b == b';').map(<[u8]>::trim_ascii) {
-            if !self.passes(name_of(pair)) {
-                let _ = jar.store(&[pair, b"; Path=/"].concat(), site, now, self.limit);
+            if !self.passes(name_of(pair)) && jar.adopt(pair, site, now, self.limit) == Stored::Full {
+                return None;
             }
         }
-        jar
+        self.carries(&jar, now).then_some(jar)
     }
 
     /// Takes the app's cookies out of an answer for the browser; what passes stays, byte for byte.
@@ -199,8 +238,11 @@ impl Vault {
         jar.remove(|name| profile::rule_for(&self.own, name).is_some());
     }
 
-    fn is_session(&self, name: &[u8]) -> bool {
-        profile::rule_for(&self.own, name).is_some_and(|(_, rule)| rule.kind == CookieKind::Session)
+    /// Whether this is a value that can carry the app's session; an empty one is how some apps delete it.
+    fn is_token(&self, name: &[u8], value: &[u8]) -> bool {
+        let is_session =
+            || profile::rule_for(&self.own, name).is_some_and(|(_, rule)| rule.kind == CookieKind::Session);
+        value.iter().any(|byte| *byte != b'"') && is_session()
     }
 
     /// A new value of our cookie.

@@ -425,6 +425,7 @@ fn visit(
         user_agent: parts.headers.get(USER_AGENT).cloned(),
         cookie: None,
         form_user: None,
+        is_foreign_write: headers::is_foreign_write(&parts.method, &parts.headers),
         request_said,
         known_source: None,
         passed_end: None,

@@ -108,6 +108,13 @@ pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
     if differ || listed || both { Err(BadRequest::Framing) } else { Ok(()) }
 }
 
+/// Whether another site's page had the browser send this, by a method that changes something (Fetch Metadata).
+#[must_use]
+pub(super) fn is_foreign_write(method: &http::Method, headers: &HeaderMap) -> bool {
+    let foreign = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    foreign && !matches!(*method, http::Method::GET | http::Method::HEAD)
+}
+
 /// Whether this is a WebSocket handshake; any other upgrade is ignored (h2c is never spoken upstream).
 #[must_use]
 pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {

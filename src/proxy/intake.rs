@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 use super::site::AppSite;
 use crate::session::activity::{Asked, Kind};
 use crate::session::cookie::RequestCookies;
-use crate::session::gate::{Action, Evidence, Facts, Kept, Place, Standing, Weighed, decide, weigh};
+use crate::session::gate::{
+    Action, Evidence, Facts, Kept, Place, Standing, Unseen, Weighed, decide, weigh,
+};
 use crate::session::jar;
 use crate::session::profile::CookieKind;
 use crate::session::{Moment, SessionId, TokenKey};
@@ -95,7 +97,7 @@ impl Intake {
         let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, app.presented(https));
         let mut found = look_up(app, table, &cookies, now);
-        let asks = settle_unknown(app, table, &mut found, inquired);
+        let asks = settle_unknown(app, table, &mut found, inquired, now);
         let (evidence, kept) = weigh(&weighed(&cookies, &found), cookies.dropped);
         let (facts, rules) = (facts(app, asked, to.place()), app.rules_at(now));
         let active_before = active_before(app, table, &found, evidence, now);
@@ -143,13 +145,15 @@ fn settle_unknown(
     table: &Table,
     found: &mut [Found],
     inquired: Inquired<'_>,
+    now: Moment,
 ) -> Vec<TokenKey> {
     if !table.is_shared() {
         return Vec::new();
     }
     let mut asks = Vec::new();
-    // Other cookies of an app whose cookies are kept here never stand for a session.
-    for f in found.iter_mut().filter(|f| app.vault.is_none() || f.ours) {
+    // Other cookies of an app whose cookies are kept here stand for no session, but may have been adopted elsewhere.
+    let adopts = app.rules_at(now).unseen == Unseen::Adopt;
+    for f in found.iter_mut().filter(|f| app.vault.is_none() || f.ours || adopts) {
         let cannot_say = match inquired {
             Inquired::NotYet => table.has_to_ask(f.standing),
             Inquired::Silent(keys) => f.standing == Standing::Unseen && keys.contains(&f.key),
@@ -186,13 +190,17 @@ fn is_overtaken(table: &Table, found: &Found, now: Moment) -> bool {
 
 fn look_up(app: &AppSite, table: &Table, cookies: &RequestCookies<'_>, now: Moment) -> SmallVec<[Found; 2]> {
     let find = |token: &crate::session::cookie::Presented<'_>| {
-        // What a browser holds of an app whose cookies are kept here is from before; it never stands for a session.
-        if app.vault.is_some() && !Vault::is_ours(token.rule) {
-            let key = app.hasher.key(token.name, &token.id);
-            return Found { key, standing: Standing::Unseen, session: None, ours: false };
-        }
         let key = app.hasher.key(token.name, &token.id);
         let (standing, session) = table.look_up(key, now);
+        // What a browser holds of an app whose cookies are kept here is from before; it never stands for a session. One that
+        // was adopted is not adopted again, and is dead with its session (R14).
+        if app.vault.is_some() && !Vault::is_ours(token.rule) {
+            return match standing {
+                Standing::Unseen => Found { key, standing, session: None, ours: false },
+                Standing::Ended { .. } => Found { key, standing, session, ours: false },
+                _ => Found { key, standing: Standing::Stale, session: None, ours: false },
+            };
+        }
         Found { key, standing, session, ours: app.vault.is_some() }
     };
     cookies.tokens.iter().map(find).collect()

@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue};
 use super::learn::Standpoint;
 use super::visit::Visit;
 use crate::session::cookie::{RequestCookies, deletion};
+use crate::session::gate::{Place, Standing};
 use crate::session::jar::{Jar, Site};
 use crate::session::lesson::{Cookies, Lesson};
 use crate::session::profile::CookieKind;
-use crate::session::record::NewToken;
+use crate::session::record::{NewToken, State};
 use crate::session::{Moment, TokenKey};
 use crate::store::{SessionRef, Table};
 use crate::vault::{Kept, Minted, Vault};
@@ -30,7 +31,8 @@ pub(super) fn weigh(
         return (standpoint, kept);
     }
     let before = standpoint.record.as_ref().and_then(|record| record.jar.clone());
-    let kept = vault.keep(before.as_deref(), headers, &visit.site(), now);
+    let logs_out = visit.place == Place::Logout;
+    let kept = vault.keep(before.as_deref(), headers, logs_out, &visit.site(), now);
     (standpoint, kept)
 }
 
@@ -38,9 +40,31 @@ pub(super) fn weigh(
 /// deleted the one it got (R14).
 fn adopted(vault: &Vault, visit: &Visit, headers: &HeaderMap, now: Moment) -> Option<Kept> {
     let cookie = visit.cookie.as_ref().filter(|_| !visit.adopting.is_empty())?;
-    let brought = vault.adopt(cookie.as_bytes(), &visit.site(), now);
-    let kept = vault.keep(Some(&brought), headers, &visit.site(), now);
+    let brought = vault.adopt(cookie.as_bytes(), &visit.site(), now)?;
+    let kept = vault.keep(Some(&brought), headers, visit.place == Place::Logout, &visit.site(), now);
     (kept.cookies == Cookies::Untouched).then_some(Kept { cookies: Cookies::Fresh, ..kept })
+}
+
+/// Whether another answer has adopted what this request brought.
+pub(super) fn was_adopted(table: &Table, visit: &Visit, now: Moment) -> bool {
+    visit.adopting.iter().any(|(_, _, key)| table.look_up(*key, now).0 != Standing::Unseen)
+}
+
+/// Whether a cookie that is no session's must not give the browser another value of ours than it has: where it could not send
+/// it (a form from another site), and where it has one whose end nobody has told it of yet, or that is held back.
+pub(super) fn must_not_begin(table: &Table, visit: &Visit, cookies: Cookies, now: Moment) -> bool {
+    if visit.is_foreign_write {
+        return true;
+    }
+    let waits = |session: &SessionRef| {
+        table.inspect(session, now, |s| match &s.state {
+            State::Pending(_) => true,
+            State::Ended(end) => end.reason.is_told() && !end.told && s.times.signed_in_at.is_some(),
+            State::Active => false,
+        })
+    };
+    let of_no_session = visit.place == Place::Public && cookies != Cookies::Fresh;
+    of_no_session && visit.stopped.as_ref().is_some_and(waits)
 }
 
 /// Whether the response gives the session a new value of the app's session cookie.
@@ -115,7 +139,9 @@ impl Keeping {
             kind: CookieKind::Session,
             shape: table.intern(minted.shape.clone()),
         };
-        Self { tokens: vec![token], jar: Some(Arc::new(jar)), minted: Some(minted) }
+        // What was adopted is known from now on: it is adopted once, and dead with its session (R14).
+        let tokens = std::iter::once(token).chain(visit.adopted_tokens(table)).collect();
+        Self { tokens, jar: Some(Arc::new(jar)), minted: Some(minted) }
     }
 
     /// The key of the new value.

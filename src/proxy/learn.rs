@@ -15,6 +15,7 @@ use crate::session::profile::CookieKind;
 use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
 use crate::store::{Enrolled, Newcomer, SessionRef, Table};
+use crate::vault::Kept;
 
 /// What the sources said about a response.
 #[derive(Default)]
@@ -148,6 +149,9 @@ impl Heard<'_> {
                 (standpoint, change, Some((vault, kept)))
             }
         };
+        if kept.as_ref().is_some_and(|(_, kept)| kept.refused) {
+            visit.app.metrics.set_cookie_unreadable(&visit.app.config.name);
+        }
         if kept.as_ref().is_some_and(|(_, kept)| kept.full) {
             return Some(Done::with(Learned::JarFull));
         }
@@ -167,7 +171,7 @@ impl Heard<'_> {
             after_end: visit.after_end,
         };
         let lesson = learn(&taught);
-        if lesson == Lesson::Withhold {
+        if lesson == Lesson::Withhold || self.is_out_of_place(lesson, kept.as_ref().map(|(_, kept)| kept)) {
             return Some(Done::with(Learned::Withheld));
         }
         let keeping = match kept {
@@ -178,7 +182,8 @@ impl Heard<'_> {
             return None;
         }
         self.notice(lesson);
-        self.follow_up(&standpoint, lesson, &taught, headers);
+        let minted = visit.app.vault.as_ref().and_then(|_| keeping.key());
+        self.follow_up(&standpoint, lesson, &taught, minted, headers);
         let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
         // What the browser comes back with may reach another gateway (R23).
         let is_shared = table.is_shared() && (lesson != Lesson::Nothing || visit.app.vault.is_some());
@@ -189,6 +194,15 @@ impl Heard<'_> {
         };
         let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
         Some(Done { learned, keeping, signed_out })
+    }
+
+    /// Whether a vault must begin no session for this answer.
+    fn is_out_of_place(&self, lesson: Lesson, kept: Option<&Kept>) -> bool {
+        let Self { table, visit, now, .. } = *self;
+        let Some(kept) = kept else { return false };
+        let begins = matches!(lesson, Lesson::Start | Lesson::SignIn);
+        (begins && keep::was_adopted(table, visit, now))
+            || (lesson == Lesson::Start && keep::must_not_begin(table, visit, kept.cookies, now))
     }
 
     /// Counts what an app may do all the time, and should not.
@@ -223,14 +237,21 @@ impl Heard<'_> {
     }
 
     /// What goes with a lesson on a session that goes on: deleted companions, the jar, other roles.
-    fn follow_up(&self, standpoint: &Standpoint, lesson: Lesson, taught: &Taught<'_>, headers: &HeaderMap) {
+    fn follow_up(
+        &self,
+        standpoint: &Standpoint,
+        lesson: Lesson,
+        taught: &Taught<'_>,
+        minted: Option<TokenKey>,
+        headers: &HeaderMap,
+    ) {
         let Self { table, visit, cookies, named, now } = *self;
         match &visit.app.vault {
             None => forget_deleted(table, visit, standpoint, cookies, lesson, now),
             Some(vault) if goes_on(lesson) && headers.contains_key(SET_COOKIE) => {
-                if let Some((session, _)) = &standpoint.session {
-                    table.keep(session, now, |jar| {
-                        let _ = vault.store(jar, headers, &visit.site(), now);
+                if let Some((session, carried)) = &standpoint.session {
+                    table.keep(session, minted.unwrap_or(*carried), now, |jar| {
+                        vault.store(jar, headers, &visit.site(), now);
                     });
                 }
             }

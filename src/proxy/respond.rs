@@ -152,11 +152,18 @@ impl Proxy {
     /// What goes on although its session ended before the head was written: where an end is never told, and where it
     /// is silent (R15). The tokens stay behind. `None` when the end is told instead.
     fn without_session(&self, visit: &mut Visit, unsent: Unsent) -> Option<Request<Upload>> {
-        let (session, _) = visit.session.as_ref()?;
-        let told = self.shared.table.inspect(session, self.shared.clock.now(), |s| told_end(s).is_some());
+        let (session, key) = visit.session.as_ref()?;
+        let (told, after_end, overtaken) = self.shared.table.inspect(session, self.shared.clock.now(), |s| {
+            let by_sign_in = s.ended().is_some_and(|end| end.reason.is_by_sign_in());
+            let after_end = s.ended().is_some() && s.times.signed_in_at.is_some();
+            (told_end(s).is_some(), after_end, by_sign_in || (s.ended().is_none() && !s.holds(*key)))
+        });
         if told && !visit.place.is_open() {
             return None;
         }
+        // As if it had been judged only now.
+        visit.after_end |= after_end;
+        visit.overtaken |= overtaken;
         let mut request = *unsent.0;
         strip_tokens(request.headers_mut(), &visit.app);
         visit.session = None;

@@ -67,6 +67,9 @@ pub(super) struct Visit {
     pub passed_end: Option<Box<Session>>,
     /// Unseen tokens that travel on: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
+    /// Another site's page had the browser send it, by a method that changes something: then no cookie that is `SameSite=Lax`
+    /// came with it, ours not either.
+    pub is_foreign_write: bool,
 }
 
 impl Visit {
@@ -115,7 +118,9 @@ impl Visit {
     #[must_use]
     pub(super) fn adopted_tokens(&self, table: &Table) -> Vec<NewToken> {
         let token = |(rule, name, key): &(usize, String, TokenKey)| {
-            let kind = self.app.config.cookies.get(*rule)?.kind;
+            // In a vault the first rule is that of our own cookie.
+            let rule = rule.checked_sub(usize::from(self.app.vault.is_some()))?;
+            let kind = self.app.config.cookies.get(rule)?.kind;
             let attributes = Attributes { path: "/".to_owned(), ..Attributes::default() };
             Some(NewToken {
                 key: *key,

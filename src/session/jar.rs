@@ -98,9 +98,16 @@ impl Kept {
             && self.path == other.path
     }
 
+    /// Nobody saw how it was set: it stands for whatever the app means by this name, and goes wherever its jar goes.
+    fn is_adopted(&self) -> bool {
+        self.domain.is_empty()
+    }
+
     fn goes_to(&self, site: &Site<'_>, now: Moment) -> bool {
-        let host =
-            if self.host_only { *self.domain == *site.host } else { domain_matches(site.host, &self.domain) };
+        let host = match self.host_only {
+            true => self.is_adopted() || *self.domain == *site.host,
+            false => domain_matches(site.host, &self.domain),
+        };
         host && path_matches(site.path, &self.path) && (site.secure || !self.secure) && !self.is_over(now)
     }
 }
@@ -138,6 +145,21 @@ impl Jar {
         if self.guards_a_secure_one(&cookie, site) {
             return Stored::Ignored;
         }
+        if !cookie.is_adopted() {
+            self.cookies.retain(|other| !(other.is_adopted() && other.name == cookie.name));
+        }
+        self.add(cookie, now, limit)
+    }
+
+    /// Stores a cookie that a browser brought, of which nobody knows how it was set. The next one of its name that the app
+    /// sets, wherever, takes its place, and so does a deletion.
+    pub fn adopt(&mut self, pair: &[u8], site: &Site<'_>, now: Moment, limit: usize) -> Stored {
+        let attributes = if site.secure { b"; Path=/; Secure".as_slice() } else { b"; Path=/" };
+        let Some(cookie) = read(&[pair, attributes].concat(), site, now) else { return Stored::Ignored };
+        self.add(Kept { domain: "".into(), ..cookie }, now, limit)
+    }
+
+    fn add(&mut self, cookie: Kept, now: Moment, limit: usize) -> Stored {
         let known = self.cookies.iter().position(|other| other.is_same(&cookie));
         if cookie.is_over(now) {
             if let Some(index) = known {
@@ -305,6 +327,19 @@ mod tests {
     }
 
     const A: &str = "https://www.a.example/dir/page";
+
+    #[test]
+    fn what_the_app_sets_takes_the_place_of_what_was_adopted() {
+        for field in ["sid=new; Domain=a.example; Path=/", "sid=new; Path=/dir", "sid=new", "sid=; Max-Age=0"] {
+            let mut jar = Jar::default();
+            assert_eq!(jar.adopt(b"sid=old", &site(A), NOW, usize::MAX), Stored::Set);
+            assert_eq!(jar.adopt(b"__Host-x=1", &site(A), NOW, usize::MAX), Stored::Set);
+            assert!(sent(&jar, A).contains("sid=old"));
+            jar.store(field.as_bytes(), &site(A), NOW, usize::MAX);
+            assert!(!sent(&jar, A).contains("old"), "{field}");
+            assert!(sent(&jar, A).contains("__Host-x=1"));
+        }
+    }
 
     #[test]
     fn cookies_go_where_a_browser_sends_them() {

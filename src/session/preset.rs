@@ -179,7 +179,9 @@ const ASPNETCORE: Preset = Preset {
         "ASP.NET Core keeps the sign-in in the cookie itself, and every copy of it stays valid after a logout",
     ),
     // Microsoft, "Prevent Cross-Site Request Forgery", with JavaScript: the app writes the request token to this cookie.
-    pass_cookies: &["XSRF-TOKEN"],
+    // `RemoteAuthenticationOptions.CorrelationCookie` and `OpenIdConnectOptions.NonceCookie`: an identity provider answers by a
+    // form from its own site, with which the browser sends none but cookies of SameSite=None. They are worth nothing alone.
+    pass_cookies: &["XSRF-TOKEN", ".AspNetCore.Correlation.*", ".AspNetCore.OpenIdConnect.Nonce.*"],
     ..Preset::NONE
 };
 

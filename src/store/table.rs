@@ -214,19 +214,26 @@ impl Table {
         self.file(&session.0, now);
     }
 
-    /// Changes the jar of a live session. Returns whether it is live.
-    pub fn keep(&self, session: &SessionRef, now: Moment, f: impl FnOnce(&mut Jar)) -> bool {
-        let live = self.with(&session.0, now, |s| {
-            let live = s.is_live(now);
-            if live {
+    /// Changes the jar of a session that goes on, or is held back, for an answer that speaks about it by `key`. Returns
+    /// whether it does: once a sign-in has replaced that value, the jar is the sign-in's.
+    pub fn keep(
+        &self,
+        session: &SessionRef,
+        key: TokenKey,
+        now: Moment,
+        f: impl FnOnce(&mut Jar),
+    ) -> bool {
+        let keeps = self.with(&session.0, now, |s| {
+            let keeps = !s.is_over() && s.holds(key);
+            if keeps {
                 f(Arc::make_mut(s.jar.get_or_insert_default()));
             }
-            live
+            keeps
         });
-        if live {
+        if keeps {
             self.mark(&session.0, Changed::JAR);
         }
-        live
+        keeps
     }
 
     /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is one of its

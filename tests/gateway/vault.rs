@@ -283,6 +283,60 @@ async fn whoever_is_held_back_has_a_jar_that_stays_shut_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn whoever_is_held_back_after_a_visit_keeps_what_the_sign_in_set() {
+    let policy = "[policy]\nmax_concurrent = 1\non_limit = \"refuse\"\n";
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.anonymous_cookie = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let world = World::with(habits, VAULT, BY_HEADER, policy).await;
+    let first = world.signed_in("ann").await;
+    let second = world.browser();
+    second.navigate("/").await;
+    assert_eq!(names(&second), [OURS], "an anonymous session");
+    post_login(&second, "ann").await;
+    assert_eq!(second.navigate("/page").await.status, 403);
+    first.navigate("/logout").await;
+    assert_eq!(who(&second).await.as_deref(), Some("ann"), "the app knows it by the cookie of the sign-in");
+}
+
+#[tokio::test]
+async fn what_was_adopted_is_adopted_once_and_dead_with_its_session() {
+    let lines = format!("{VAULT}\nenforce = false");
+    let world = World::with(|s| s.identity_headers = true, &lines, BY_HEADER, POLICY).await;
+    let direct = Browser::at(world.app.addr());
+    sign_in(&direct, "ann").await;
+    let copy = format!("SID={}", direct.cookie("SID").unwrap());
+    let browser = world.browser();
+    assert_eq!(browser.fetch_with_cookie("/me", &copy).await.json()["user"], "ann");
+    let again = world.browser();
+    assert_eq!(again.fetch_with_cookie("/me", &copy).await.json()["user"], serde_json::Value::Null);
+    assert_eq!(world.live_of("ann").len(), 1, "a copy is no second session");
+    world.revoke("ann").await;
+    world.app.forget_requests();
+    for _ in 0..3 {
+        let page = world.browser().fetch_with_cookie("/me", &copy).await;
+        assert_eq!((page.status, page.json()["reason"].as_str()), (401, Some("revoked")));
+    }
+    assert!(world.app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn another_site_cannot_take_the_cookie_from_somebody_who_is_signed_in() {
+    let world = world_with(|s| s.extra_headers = vec![("set-cookie".into(), "csrf=1; Path=/".into())]).await;
+    let browser = world.signed_in("ann").await;
+    let ours = browser.cookie(OURS).unwrap();
+    // The form of another site: the browser leaves our cookie out and keeps what the answer sets.
+    let stranger = world.browser();
+    let form = Ask::form("/page", &[("a", "b")]).with("sec-fetch-site", "cross-site").no_follow();
+    let page = stranger.send(form).await.unwrap();
+    assert_eq!(page.headers.get("set-cookie"), None, "nothing that could stand in place of {ours}");
+    assert_eq!(names(&stranger), Vec::<String>::new());
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
 async fn the_gateways_own_pages_know_the_session_by_our_cookie() {
     let world = world_with(|_| ()).await;
     let browser = world.signed_in("ann").await;
