@@ -184,7 +184,8 @@ impl Vault {
 
     fn forget_deleted(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) {
         for field in headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes) {
-            let deleted = read_set_cookie(field, site.path, now).filter(|set| set.deletes).map(|set| set.name);
+            let deleted =
+                read_set_cookie(field, site.path, now).filter(|set| set.deletes).map(|set| set.name);
             let deleted = deleted.filter(|name| profile::rule_for(&self.own, name.as_bytes()).is_some());
             if let Some(deleted) = deleted {
                 jar.remove(|name| name == deleted.as_bytes());

@@ -8,9 +8,7 @@ use smallvec::SmallVec;
 use super::site::AppSite;
 use crate::session::activity::{Asked, Kind};
 use crate::session::cookie::RequestCookies;
-use crate::session::gate::{
-    Action, Evidence, Facts, Kept, Place, Standing, Unseen, Weighed, decide, weigh,
-};
+use crate::session::gate::{Action, Evidence, Facts, Kept, Place, Standing, Unseen, Weighed, decide, weigh};
 use crate::session::jar;
 use crate::session::profile::CookieKind;
 use crate::session::{Moment, SessionId, TokenKey};

@@ -330,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_the_app_sets_takes_the_place_of_what_was_adopted() {
-        for field in ["sid=new; Domain=a.example; Path=/", "sid=new; Path=/dir", "sid=new", "sid=; Max-Age=0"] {
+        for field in ["sid=new; Domain=a.example; Path=/", "sid=new; Path=/dir", "sid=new", "sid=; Max-Age=0"]
+        {
             let mut jar = Jar::default();
             assert_eq!(jar.adopt(b"sid=old", &site(A), NOW, usize::MAX), Stored::Set);
             assert_eq!(jar.adopt(b"__Host-x=1", &site(A), NOW, usize::MAX), Stored::Set);

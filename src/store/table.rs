@@ -216,13 +216,7 @@ impl Table {
 
     /// Changes the jar of a session that goes on, or is held back, for an answer that speaks about it by `key`. Returns
     /// whether it does: once a sign-in has replaced that value, the jar is the sign-in's.
-    pub fn keep(
-        &self,
-        session: &SessionRef,
-        key: TokenKey,
-        now: Moment,
-        f: impl FnOnce(&mut Jar),
-    ) -> bool {
+    pub fn keep(&self, session: &SessionRef, key: TokenKey, now: Moment, f: impl FnOnce(&mut Jar)) -> bool {
         let keeps = self.with(&session.0, now, |s| {
             let keeps = !s.is_over() && s.holds(key);
             if keeps {
