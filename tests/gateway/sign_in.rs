@@ -339,7 +339,7 @@ async fn observing_ends_nobody_and_follows_sessions_from_before() {
     for _ in 0..3 {
         world.signed_in("ann").await;
     }
-    world.pass(100_000);
+    world.pass(80_000);
     assert_eq!(who(&ann).await.as_deref(), Some("ann"));
     let text = world.gateway.handle().metrics_text();
     assert!(text.contains("tenure_would_end_total{app=\"app\",reason=\"max_concurrent\"} 2"), "{text}");
