@@ -45,14 +45,27 @@ fn adopted(vault: &Vault, visit: &Visit, headers: &HeaderMap, now: Moment) -> Op
     (kept.cookies == Cookies::Untouched).then_some(Kept { cookies: Cookies::Fresh, ..kept })
 }
 
+/// Whether a vault must begin no session for this answer.
+pub(super) fn is_out_of_place(
+    table: &Table,
+    visit: &Visit,
+    lesson: Lesson,
+    cookies: Cookies,
+    now: Moment,
+) -> bool {
+    let begins = matches!(lesson, Lesson::Start | Lesson::SignIn);
+    (begins && was_adopted(table, visit, now))
+        || (lesson == Lesson::Start && must_not_begin(table, visit, cookies, now))
+}
+
 /// Whether another answer has adopted what this request brought.
-pub(super) fn was_adopted(table: &Table, visit: &Visit, now: Moment) -> bool {
+fn was_adopted(table: &Table, visit: &Visit, now: Moment) -> bool {
     visit.adopting.iter().any(|(_, _, key)| table.look_up(*key, now).0 != Standing::Unseen)
 }
 
 /// Whether a cookie that is no session's must not give the browser another value of ours than it has: where it could not send
 /// it (a form from another site), and where it has one whose end nobody has told it of yet, or that is held back.
-pub(super) fn must_not_begin(table: &Table, visit: &Visit, cookies: Cookies, now: Moment) -> bool {
+fn must_not_begin(table: &Table, visit: &Visit, cookies: Cookies, now: Moment) -> bool {
     if visit.is_foreign_write {
         return true;
     }

@@ -10,12 +10,11 @@ use super::set_cookies::{ResponseCookies, withhold};
 use super::visit::Visit;
 use crate::session::gate::{Place, Standing};
 use crate::session::identity::Identity;
-use crate::session::lesson::{Carried, Cookies, Lesson, Taught, gives_other_roles, learn};
+use crate::session::lesson::{Carried, Cookies, Lesson, Taught, gives_other_roles, learn, outlives};
 use crate::session::profile::CookieKind;
 use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
 use crate::store::{Enrolled, Newcomer, SessionRef, Table};
-use crate::vault::Kept;
 
 /// What the sources said about a response.
 #[derive(Default)]
@@ -171,7 +170,11 @@ impl Heard<'_> {
             after_end: visit.after_end,
         };
         let lesson = learn(&taught);
-        if lesson == Lesson::Withhold || self.is_out_of_place(lesson, kept.as_ref().map(|(_, kept)| kept)) {
+        if lesson == Lesson::Withhold
+            || kept
+                .as_ref()
+                .is_some_and(|(_, kept)| keep::is_out_of_place(table, visit, lesson, kept.cookies, now))
+        {
             return Some(Done::with(Learned::Withheld));
         }
         let keeping = match kept {
@@ -187,22 +190,14 @@ impl Heard<'_> {
         let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
         // What the browser comes back with may reach another gateway (R23).
         let is_shared = table.is_shared() && (lesson != Lesson::Nothing || visit.app.vault.is_some());
-        let learned = if is_shared || outlives(lesson, change, &standpoint) {
+        let signed_in = standpoint.record.as_ref().is_some_and(|record| record.times.signed_in_at.is_some());
+        let learned = if is_shared || outlives(lesson, change, signed_in) {
             Learned::PassesWhenSafe
         } else {
             Learned::Passes
         };
         let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
         Some(Done { learned, keeping, signed_out })
-    }
-
-    /// Whether a vault must begin no session for this answer.
-    fn is_out_of_place(&self, lesson: Lesson, kept: Option<&Kept>) -> bool {
-        let Self { table, visit, now, .. } = *self;
-        let Some(kept) = kept else { return false };
-        let begins = matches!(lesson, Lesson::Start | Lesson::SignIn);
-        (begins && keep::was_adopted(table, visit, now))
-            || (lesson == Lesson::Start && keep::must_not_begin(table, visit, kept.cookies, now))
     }
 
     /// Counts what an app may do all the time, and should not.
@@ -262,23 +257,6 @@ impl Heard<'_> {
         {
             table.change_roles(session, named, now);
         }
-    }
-}
-
-/// Whether what the lesson changed has to be safe before the browser learns of it (R22). What concerns visitors alone is
-/// written behind.
-fn outlives(lesson: Lesson, change: Cookies, standpoint: &Standpoint) -> bool {
-    let signed_in = || standpoint.record.as_ref().is_some_and(|record| record.times.signed_in_at.is_some());
-    match lesson {
-        Lesson::SignIn
-        | Lesson::Identify
-        | Lesson::Supersede
-        | Lesson::Switch
-        | Lesson::Logout
-        | Lesson::LogoutAndStart => true,
-        Lesson::Rotate => signed_in(),
-        Lesson::Start => change == Cookies::Recycled,
-        Lesson::Nothing | Lesson::Withhold => false,
     }
 }
 

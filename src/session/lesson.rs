@@ -194,6 +194,23 @@ fn is_same_user(a: &Identity, b: &Identity) -> bool {
     a.user == b.user && a.tenant == b.tenant
 }
 
+/// Whether what a lesson changed has to be safe before the browser learns of it (R22); `signed_in` says whether somebody had
+/// signed in on the carried session. What concerns visitors alone is written behind.
+#[must_use]
+pub fn outlives(lesson: Lesson, cookies: Cookies, signed_in: bool) -> bool {
+    match lesson {
+        Lesson::SignIn
+        | Lesson::Identify
+        | Lesson::Supersede
+        | Lesson::Switch
+        | Lesson::Logout
+        | Lesson::LogoutAndStart => true,
+        Lesson::Rotate => signed_in,
+        Lesson::Start => cookies == Cookies::Recycled,
+        Lesson::Nothing | Lesson::Withhold => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

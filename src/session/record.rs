@@ -20,6 +20,7 @@ use super::profile::CookieKind;
 use super::tokens::Tokens;
 pub use image::Image;
 pub use merge::Merged;
+use unsure::Elsewhere;
 
 pub use super::tokens::{CookieShape, FellOut, MAX_SIBLINGS, MAX_TOKENS, NewToken};
 use super::{
@@ -139,8 +140,8 @@ pub struct Session {
     observed: Observed,
     /// It took on other terms since [`Session::take_adopted`] was last called.
     adopted_terms: bool,
-    /// Until when all its activity is known, that in other gateways included; [`Moment::MAX`] where there are none.
-    active_known: Moment,
+    /// Where other gateways serve it too.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// What was counted instead of done while only observing.
@@ -187,7 +188,7 @@ impl Session {
             forgotten: false,
             observed: Observed::default(),
             adopted_terms: false,
-            active_known: Moment::MAX,
+            elsewhere: None,
         }
     }
 
@@ -204,7 +205,7 @@ impl Session {
             State::Active => match self.verdict(now) {
                 Some(Verdict::Live) | None => Settled::AsBefore,
                 Some(Verdict::Over(reason, at)) if self.mode == Mode::Enforce => {
-                    self.end(reason, None, at);
+                    self.end(reason, None, at.max(self.held_since()));
                     Settled::JustEnded(reason)
                 }
                 Some(Verdict::Over(reason, _)) if self.observe(reason) => Settled::WouldEnd(reason),
@@ -217,7 +218,8 @@ impl Session {
     /// The caller has settled the session: one past its old deadline has ended for its old reason first (R1). One
     /// that is over only by the new terms ends now, not when these would have ended it had they held before.
     pub fn adopt(&mut self, terms: Terms, now: Moment) -> Settled {
-        if !is_newer(terms.epoch, self.epoch) {
+        // One that cannot be judged by its old terms yet must not be saved by the new ones.
+        if !is_newer(terms.epoch, self.epoch) || self.is_unsure(now) {
             return Settled::AsBefore;
         }
         self.epoch = terms.epoch;
@@ -249,6 +251,7 @@ impl Session {
         if let (Settled::JustEnded(_), State::Ended(end)) = (settled, &mut self.state) {
             end.at = now;
         }
+        self.hold_since(now);
         settled
     }
 

@@ -23,13 +23,20 @@ impl Table {
     /// Holds one user to the limit without a newcomer: after a change of policy or of roles. The limit is that of the
     /// policy of the latest sign-in, as it was when that session came (R13).
     pub(super) fn reckon(&self, key: &UserKey, now: Moment) {
+        self.hold_to_limit(key, false, now);
+    }
+
+    /// The same after sessions of several gateways were brought together (`is_met`).
+    pub(super) fn hold_to_limit(&self, key: &UserKey, is_met: bool, now: Moment) {
         let mut aftermath = Aftermath::new();
         self.in_section(key, |cells| {
             let bound = self.bound.load_full();
             let present = self.present(cells, None, &bound, now, &mut aftermath);
             if let Some((_, policy, mode)) = present.latest {
                 end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
-                self.hold_back_surplus((&policy, mode), &present.rivals, cells, now, &mut aftermath);
+                if is_met && mode == Mode::Enforce {
+                    hold_back_surplus(&policy, &present.rivals, cells, now, &mut aftermath);
+                }
             }
         });
         self.after_section(aftermath, now);
@@ -73,29 +80,25 @@ impl Table {
             Settled::AsBefore => None,
         }
     }
+}
 
-    /// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held
-    /// back after all, where the policy ends nobody for them (R13).
-    fn hold_back_surplus(
-        &self,
-        (policy, mode): (&Policy, Mode),
-        rivals: &[Rival],
-        cells: &[Arc<Cell>],
-        now: Moment,
-        aftermath: &mut Aftermath,
-    ) {
-        let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
-        let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
-        if too_many == 0 || mode == Mode::Observe || !self.is_shared() {
-            return;
-        }
-        let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
-        unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
-        unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
-        for cell in unheard.into_iter().take(too_many) {
-            cell.session.lock().hold_back(now.plus(PENDING_FOR));
-            aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-        }
+/// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held back
+/// after all, where the policy ends nobody for them (R13).
+fn hold_back_surplus(
+    policy: &Policy,
+    rivals: &[Rival],
+    cells: &[Arc<Cell>],
+    now: Moment,
+    aftermath: &mut Aftermath,
+) {
+    let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
+    let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
+    let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
+    unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
+    unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
+    for cell in unheard.into_iter().take(too_many) {
+        cell.session.lock().hold_back(now.plus(PENDING_FOR));
+        aftermath.push((Arc::clone(cell), EventKind::HeldBack));
     }
 }
 

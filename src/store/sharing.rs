@@ -121,6 +121,13 @@ impl Table {
         }
     }
 
+    /// The sessions of a user that cannot be judged before the store was asked.
+    pub(super) fn unsure_of(&self, user: &UserKey, now: Moment) -> Vec<Arc<Cell>> {
+        let mut cells = self.by_user.view(user, |_, cells| cells.clone()).unwrap_or_default();
+        cells.retain(|cell| cell.session.lock().is_unsure(now));
+        cells
+    }
+
     /// Has the store asked for a session that cannot be judged, though no request waits for it.
     pub(super) fn ask_if_unsure(&self, cell: &Arc<Cell>, now: Moment) {
         if self.is_shared() && cell.session.lock().is_unsure(now) {
@@ -153,7 +160,7 @@ impl Table {
         }
         for user in users {
             self.line_up(&user);
-            self.reckon(&user, now);
+            self.hold_to_limit(&user, true, now);
         }
     }
 

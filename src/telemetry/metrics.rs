@@ -162,11 +162,12 @@ impl AppMetrics {
         add(&self.cookies_dropped, n);
     }
 
-    /// The app set a cookie that browsers and the gateway cannot read, or that a browser would refuse. Told in the log when it happens first.
+    /// The app set a cookie that browsers and the gateway cannot read, or that a browser would refuse. Told in the log when it
+    /// happens first.
     pub fn set_cookie_unreadable(&self, app: &str) {
         if read(&self.set_cookies_unreadable) == 0 {
-            let advice = "what it sets is followed by nobody; a Secure cookie needs https, to the gateway or to a balancer in \
-                          listen.trusted_proxies; tenure_set_cookies_unreadable_total counts on";
+            let advice =
+                "what it sets is followed by nobody; a Secure cookie needs https here, or to a trusted proxy";
             tracing::warn!(%app, advice, "the app sends a Set-Cookie that cannot be read, or that a browser would refuse");
         }
         add(&self.set_cookies_unreadable, 1);

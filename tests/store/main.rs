@@ -10,6 +10,9 @@
 #[path = "../store_support/mod.rs"]
 mod store_support;
 
+#[path = "../redis_support/mod.rs"]
+mod redis_support;
+
 /// Sessions in memory alone.
 mod memory {
     mod place;
@@ -20,6 +23,13 @@ mod memory {
 /// Sessions in the embedded store.
 mod disk {
     mod files;
+    mod place;
+    #[path = "../suite/mod.rs"]
+    mod suite;
+}
+
+/// Sessions in a store that gateways share.
+mod redis {
     mod place;
     #[path = "../suite/mod.rs"]
     mod suite;

@@ -101,7 +101,7 @@ impl Image {
             forgotten: false,
             observed: self.observed,
             adopted_terms: false,
-            active_known: Moment::MAX,
+            elsewhere: None,
         }
     }
 

@@ -79,7 +79,14 @@ impl Reader {
         match question {
             Question::Token(key) => self.find(key).await,
             Question::Activity(cell) => ask_activity(&self.port, &cell, at).await,
-            Question::User(user) => self.port.follow(self.port.replica.home_of_user(&user)).await,
+            Question::User(user) => {
+                self.port.follow(self.port.replica.home_of_user(&user)).await?;
+                // Whoever is idle everywhere takes no place.
+                for cell in self.port.replica.table.unsure_of(&user, at) {
+                    ask_activity(&self.port, &cell, at).await?;
+                }
+                Ok(())
+            }
         }
     }
 

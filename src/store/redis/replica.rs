@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::layout::{Home, Row, id_bytes, record, term};
-use crate::session::record::Session;
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
 use crate::store::envelope::Unreadable;
@@ -192,6 +191,11 @@ impl Replica {
 
     fn plan_one(&self, write: &mut Write, cell: &Arc<Cell>, changed: Changed, now: Moment) {
         let bound = self.table.bound.load();
+        // Of several sessions that hold a token the one says so in the store that it stands for here.
+        let keys: Vec<TokenKey> = cell.session.lock().keys().collect();
+        let owns =
+            |key: &TokenKey| self.table.cell_by_token(*key).is_some_and(|owner| Arc::ptr_eq(&owner, cell));
+        let owned: Vec<TokenKey> = keys.into_iter().filter(owns).collect();
         let session = cell.session.lock();
         let app = bound.name(session.app);
         let gone = changed.has(Changed::GONE);
@@ -203,7 +207,9 @@ impl Replica {
         };
         let term = term(&session, bound.book.ended_kept);
         if record.is_some() {
-            write.pointers.extend(pointers(&session, term, now));
+            let ttl = term.saturating_sub(now.unix_ms()).max(1);
+            let id = session.id;
+            write.pointers.extend(owned.into_iter().map(|key| Pointer { key, id, ttl }));
         }
         write.puts.push(Put {
             id: session.id,
@@ -228,11 +234,6 @@ impl Replica {
             }
         }
     }
-}
-
-fn pointers(session: &Session, term: u64, now: Moment) -> Vec<Pointer> {
-    let ttl = term.saturating_sub(now.unix_ms()).max(1);
-    session.keys().map(|key| Pointer { key, id: session.id, ttl }).collect()
 }
 
 fn finished(naming: &blake3::Hasher) -> Home {

@@ -6,11 +6,11 @@ mod keys;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::place::{open, table};
+use super::place::{Kept, open, table};
 use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, token};
 use tenure::session::gate::Standing;
 use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span};
-use tenure::store::{Book, Enrolled, EventKind, Filter, SessionRef, StateFilter, Table};
+use tenure::store::{Book, Enrolled, EventKind, Filter, SessionRef, StateFilter};
 
 pub(super) fn active(enrolled: Enrolled) -> SessionRef {
     match enrolled {
@@ -20,11 +20,11 @@ pub(super) fn active(enrolled: Enrolled) -> SessionRef {
     }
 }
 
-pub(super) fn sign_in(table: &Table, user: &str, n: u64, now: Moment) -> SessionRef {
+pub(super) fn sign_in(table: &Kept, user: &str, n: u64, now: Moment) -> SessionRef {
     active(table.sign_in(&newcomer(&[n]), identity(user), now))
 }
 
-pub(super) fn is_live(table: &Table, n: u64, now: Moment) -> bool {
+pub(super) fn is_live(table: &Kept, n: u64, now: Moment) -> bool {
     matches!(table.look_up(key(n), now).0, Standing::Live { .. })
 }
 
@@ -133,7 +133,7 @@ fn sixty_four_tasks_signing_in_never_leave_more_than_the_limit() {
     assert_eq!(table.list(&filter, None, 100, AT).items.len(), 3);
 }
 
-fn sign_in_ref(table: &Table, n: u64) -> SessionRef {
+fn sign_in_ref(table: &Kept, n: u64) -> SessionRef {
     table.look_up(key(n), AT).1.expect("known")
 }
 
@@ -229,7 +229,7 @@ fn endless() -> Book {
     book(Policy { idle_timeout: None, ..Policy::default() })
 }
 
-fn table_id(table: &Table, session: &SessionRef) -> SessionId {
+fn table_id(table: &Kept, session: &SessionRef) -> SessionId {
     table.inspect(session, AT, |s| s.id)
 }
 
