@@ -289,7 +289,7 @@ impl Proxy {
 
     /// Asks the shared store for what the table does not know, and reads the tokens by what came out.
     async fn ask(&self, judged: Box<Judged>) -> Box<Judged> {
-        let silent = self.shared.table.ask(&judged.intake.asks, judged.now).await;
+        let silent = self.shared.table.ask(&judged.intake.asks, judged.visit.client_ip, judged.now).await;
         self.read_again(judged, Inquired::Silent(&silent))
     }
 

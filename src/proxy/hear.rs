@@ -133,7 +133,7 @@ impl Proxy {
     async fn ask_elsewhere(&self, visit: &Visit, cookies: &ResponseCookies, named: Option<&Identity>) {
         let (table, now) = (&self.shared.table, self.shared.clock.now());
         let keys: Vec<TokenKey> = cookies.tokens(table).into_iter().map(|token| token.key).collect();
-        let _silent = table.ask(&keys, now).await;
+        let _silent = table.ask(&keys, visit.client_ip, now).await;
         if let Some(identity) = named {
             table.meet(visit.app.id, identity, now).await;
         }

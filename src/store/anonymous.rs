@@ -38,7 +38,7 @@ struct Member {
 }
 
 /// IPv6 users own a /64; IPv4-mapped addresses are IPv4.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let prefix = u128::from(v6) & !u128::from(u64::MAX);

@@ -2,6 +2,7 @@
 //! before it judges what only others can know.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::anonymous::network;
 use super::cell::{Cell, SIGNED_IN};
 use super::journal::Changed;
 use super::restore::Stored;
@@ -25,6 +27,10 @@ const MAX_INQUIRIES: usize = 10_000;
 
 /// How long a request waits for the store at most: it answers within a millisecond or is away.
 const PATIENCE: Duration = Duration::from_millis(1000);
+
+/// How many tokens that nobody has seen one address may have looked up in a second: far more than its browsers bring after a
+/// gateway began anew, far less than a server answers (R23).
+const LOOK_UPS_A_SECOND: u32 = 200;
 
 /// What the store is asked while a request waits.
 pub(super) enum Question {
@@ -50,15 +56,44 @@ pub(super) struct Sharing {
     inquiries: mpsc::Sender<Inquiry>,
     /// Ends by time that this gateway found out: told once the store has them, unless another one was first.
     owed: Mutex<HashMap<SessionId, Event>>,
+    budget: Mutex<Budget>,
     /// Held while stored sessions are taken over: two of one name must not become two.
     taking_over: Mutex<()>,
+}
+
+/// The look-ups of this second, by address. Bounded by what is asked in a second.
+#[derive(Default)]
+struct Budget {
+    second: u64,
+    spent: HashMap<IpAddr, u32>,
+}
+
+impl Budget {
+    /// Whether the address may have one more.
+    fn allows(&mut self, address: IpAddr, now: Moment) -> bool {
+        let second = now.unix_ms() / 1000;
+        if second != self.second {
+            *self = Self { second, spent: HashMap::new() };
+        }
+        let spent = self.spent.entry(network(address)).or_default();
+        *spent += 1;
+        *spent <= LOOK_UPS_A_SECOND
+    }
 }
 
 impl Sharing {
     /// With the end at which questions are answered.
     pub(super) fn new() -> (Self, mpsc::Receiver<Inquiry>) {
         let (inquiries, asked) = mpsc::channel(MAX_INQUIRIES);
-        (Self { inquiries, owed: Mutex::default(), taking_over: Mutex::default() }, asked)
+        (
+            Self {
+                inquiries,
+                owed: Mutex::default(),
+                budget: Mutex::default(),
+                taking_over: Mutex::default(),
+            },
+            asked,
+        )
     }
 
     pub(super) fn owe(&self, event: Event) {
@@ -95,13 +130,17 @@ impl Table {
         self.is_shared() && matches!(standing, Standing::Unseen | Standing::Unavailable)
     }
 
-    /// Asks the store for what this table cannot say of these tokens. Returns those of which the store cannot say it either:
-    /// they must not be taken for unseen.
-    pub async fn ask(&self, keys: &[TokenKey], now: Moment) -> Vec<TokenKey> {
+    /// Asks the store for what this table cannot say of these tokens, which `address` presents. Returns those of which the
+    /// store cannot say it either, or which are too many of one address: they must not be taken for unseen.
+    pub async fn ask(&self, keys: &[TokenKey], address: IpAddr, now: Moment) -> Vec<TokenKey> {
         let Some(sharing) = &self.sharing else { return Vec::new() };
         let mut unknown = Vec::new();
         for key in keys {
             let question = match self.look_up(*key, now) {
+                (Standing::Unseen, _) if !sharing.budget.lock().allows(address, now) => {
+                    unknown.push(*key);
+                    continue;
+                }
                 (Standing::Unseen, _) => Question::Token(*key),
                 (Standing::Unavailable, Some(session)) => Question::Activity(session.0),
                 _ => continue,

@@ -73,7 +73,10 @@ impl Gateway {
     /// As a request sees the token.
     async fn look(&self, n: u64) -> Standing {
         let now = self.clock.now();
-        let silent = self.table.ask(&[key(n)], now).await;
+        let silent = self
+            .table
+            .ask(&[key(n)], std::net::IpAddr::from([192, 0, 2, u8::try_from(n % 251).unwrap()]), now)
+            .await;
         match self.table.look_up(key(n), now).0 {
             Standing::Unseen if !silent.is_empty() => Standing::Unavailable,
             standing => standing,
@@ -332,6 +335,17 @@ async fn an_announcement_that_is_lost_is_made_good() {
     a.table.end(&session, EndReason::Revoked, None, AT);
     let took = until("the end", || matches!(b.table.look_up(key(1), AT).0, Standing::Ended { .. })).await;
     println!("made good within {took:?}");
+}
+
+#[tokio::test]
+async fn one_address_cannot_have_everything_looked_up() {
+    let server = Server::start();
+    let [a] = gateways(&server, Policy::default());
+    let keys: Vec<_> = (1..=300).map(key).collect();
+    let (one, other) = (std::net::IpAddr::from([192, 0, 2, 1]), std::net::IpAddr::from([192, 0, 2, 2]));
+    assert_eq!(a.table.ask(&keys, one, AT).await.len(), 100, "they are not taken for unseen");
+    assert_eq!(a.table.ask(&keys[..10], other, AT).await.len(), 0);
+    assert_eq!(a.table.ask(&keys[200..], one, AT.plus(secs(1))).await.len(), 0);
 }
 
 #[tokio::test]
