@@ -8,8 +8,8 @@
 # Contenders: nginx (plain reverse proxy), haproxy, haproxy-stick (a stick table keyed by the session cookie),
 # haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
 # and requests without a cookie: the difference is what enforcement costs), tenure-vault (the app's cookies stay in the
-# gateway). Only when named: bare (the library's two
-# halves and nothing else; needs cargo build --release --example bare).
+# gateway). Only when named: tenure-redis (sessions shared over a Redis of the run's own), tenure-paused (the same while that
+# Redis is stopped), bare (the library's two halves and nothing else; needs cargo build --release --example bare).
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
 # CPU time per request of the contender's processes, all threads and children, from /proc/PID/stat; that, and not the
@@ -33,10 +33,13 @@ PROXY_CORE=0
 
 DIR=$(mktemp -d)
 STARTED=()
+# The Redis of a contender that has one.
+REDIS_PID=
 
 fail() { echo "side-by-side: $*" >&2; exit 1; }
 
 cleanup() {
+  [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID" 2>/dev/null || true
   for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null || true; done
   for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || true; done
   rm -rf "$DIR"
@@ -48,6 +51,7 @@ trap 'exit 130' INT TERM
 tools() {
   echo nginx wrk curl
   case $CONTENDERS in *haproxy*) echo haproxy ;; esac
+  case $CONTENDERS in *tenure-redis* | *tenure-paused*) echo redis-check-rdb ;; esac
 }
 
 as_root() {
@@ -60,6 +64,7 @@ install_missing() {
     command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing+=("$tool")
   done
   [ ${#missing[@]} -eq 0 ] && return
+  missing=("${missing[@]/redis-check-rdb/redis-tools}")
   as_root apt-get update -qq || fail "please install: ${missing[*]}"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
@@ -113,6 +118,17 @@ start_contender() {
       rm -rf "$DIR/data"
       start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
       ;;
+    tenure-redis | tenure-paused)
+      fill tenure.conf
+      free_port
+      # Debian's redis-tools hold the server under this name; what it does depends on how it is called.
+      start "$LOAD_CORES" bash -c "exec -a redis-server redis-check-rdb --port $PORT_FOUND --bind 127.0.0.1 --save '' --dir $DIR"
+      REDIS_PID=$STARTED_PID
+      await_port "$PORT_FOUND" redis
+      sed -i "/^path = /d; s|^\\[store\\].*||" "$DIR/tenure.conf"
+      printf '[store]\nredis = "redis://127.0.0.1:%s/0"\nsecret = "side-by-side-side-by-side"\n' "$PORT_FOUND" >>"$DIR/tenure.conf"
+      start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
+      ;;
     tenure*) fill tenure.conf; rm -rf "$DIR/data"; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
     *) fail "there is no contender \"$1\"" ;;
   esac
@@ -120,6 +136,8 @@ start_contender() {
 }
 
 stop_contender() {
+  [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID"
+  REDIS_PID=
   kill "$STARTED_PID"
   # A drain would hold the run up: who has not gone after two seconds is made to.
   for _ in $(seq 40); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
@@ -203,7 +221,8 @@ measure() {
   start_contender "$1"
   HEADER="Cookie: SID=$TOKEN"
   [ "$1" != tenure-anonymous ] || HEADER="X-Padding: SID=$TOKEN"
-  case $1 in tenure) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
+  case $1 in tenure | tenure-redis | tenure-paused) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
+  [ "$1" != tenure-paused ] || kill -STOP "$REDIS_PID"
   probe "$1"
   ANSWER_BYTES=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
   load 1 >/dev/null

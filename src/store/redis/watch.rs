@@ -23,6 +23,9 @@ const BEAT: Duration = Duration::from_millis(500);
 /// Every so many beats the logs are read: well within the 5 s in which a lost announcement is made good (R21).
 const BEATS_TO_A_POLL: u64 = 6;
 
+/// Every so many polls what belongs to no session any more is forgotten; it takes a look at every session.
+const POLLS_TO_A_PRUNE: u64 = 20;
+
 /// A gateway whose last beat is this old is taken for gone where the store waits for all of them.
 const GONE_AFTER: Span = Span::from_secs(10);
 
@@ -59,6 +62,8 @@ pub(super) struct Watch {
     /// The last entry read of each bucket's log.
     positions: RefCell<Vec<String>>,
     polled: Cell<Option<Stopwatch>>,
+    /// How often they were read.
+    polls: Cell<u64>,
     /// The connection that everything was followed over.
     generation: Cell<u64>,
     /// Since when the store has been without its epoch; and the epoch that was last known.
@@ -91,6 +96,7 @@ impl Watch {
             patience,
             positions: RefCell::new(vec!["0".to_owned(); usize::from(BUCKETS)]),
             polled: Cell::new(None),
+            polls: Cell::new(0),
             generation,
             without_epoch: Cell::new(None),
             known_epoch,
@@ -350,7 +356,11 @@ impl Watch {
         self.follow_all(concerned).await?;
         self.read_facts().await?;
         self.check_clock().await?;
-        self.port.replica.prune();
+        let polls = self.polls.get();
+        if polls % POLLS_TO_A_PRUNE == 0 {
+            self.port.replica.prune();
+        }
+        self.polls.set(polls + 1);
         self.polled.set(Some(began));
         Ok(())
     }
