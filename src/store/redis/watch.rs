@@ -357,7 +357,7 @@ impl Watch {
         self.read_facts().await?;
         self.check_clock().await?;
         let polls = self.polls.get();
-        if polls % POLLS_TO_A_PRUNE == 0 {
+        if polls.is_multiple_of(POLLS_TO_A_PRUNE) {
             self.port.replica.prune();
         }
         self.polls.set(polls + 1);
