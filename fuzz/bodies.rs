@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use tenure::config::check_text;
 use tenure::proxy::frames::FrameTracker;
 use tenure::proxy::login_form;
+use tenure::proxy::upstream::read_in_pieces;
 use tenure::session::Moment;
 use tenure::session::cookie::{RequestCookies, deletion, read_set_cookie};
 use tenure::session::device::Device;
@@ -19,6 +20,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub(crate) const TARGETS: &[Target] = &[
+    ("answer", answer),
     ("config", config),
     ("cookie_header", cookie_header),
     ("device", device),
@@ -28,6 +30,21 @@ pub(crate) const TARGETS: &[Target] = &[
     ("return_to", return_to),
     ("set_cookie", set_cookie),
 ];
+
+/// An answer of an app is the same however its bytes come, and no longer than they are.
+pub(crate) fn answer(bytes: &[u8]) {
+    let [step, rest @ ..] = bytes else { return };
+    for asked in [http::Method::GET, http::Method::HEAD] {
+        let whole = read_in_pieces(rest, rest.len(), &asked);
+        let pieces = read_in_pieces(rest, usize::from(*step), &asked);
+        assert!(whole.as_ref().is_none_or(|body| body.len() <= rest.len()));
+        // What comes behind a head is refused in time or never; only then it may matter what had come before.
+        if let (Some(whole), Some(pieces)) = (&whole, &pieces) {
+            assert_eq!(whole, pieces, "in pieces of {step}");
+        }
+        assert_eq!(whole.is_some(), pieces.is_some(), "in pieces of {step}");
+    }
+}
 
 /// A text is a configuration, or every fault names a place and a remedy.
 pub(crate) fn config(bytes: &[u8]) {

@@ -8,7 +8,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -148,17 +148,63 @@ impl Stopwatch {
     /// Microseconds since the start.
     #[must_use]
     pub fn elapsed_us(self) -> u64 {
-        monotonic_us().saturating_sub(self.0)
+        Self::start().since_us(self)
+    }
+
+    /// Microseconds from `earlier` to this start.
+    #[must_use]
+    pub const fn since_us(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
-/// A time-out that is set again and again. Moving a timer to a later moment costs next to nothing, while each new one
-/// is put into tokio's wheel and taken out again.
-pub struct Patience(Pin<Box<tokio::time::Sleep>>);
+/// A timer that is set again and again, mostly to a later moment, before it has fired: it is put into tokio's wheel only when
+/// an earlier setting has come up, while each new timer, and each that is moved, would be put there and taken out again.
+pub struct LazyTimer {
+    deadline: tokio::time::Instant,
+    /// Fires at the deadline or before.
+    armed: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl LazyTimer {
+    /// Fires at `deadline`.
+    #[must_use]
+    pub fn new(deadline: std::time::Instant) -> Self {
+        let deadline = deadline.into();
+        Self { deadline, armed: Box::pin(tokio::time::sleep_until(deadline)) }
+    }
+
+    /// Fires at `deadline` instead.
+    pub fn set(&mut self, deadline: std::time::Instant) {
+        self.deadline = deadline.into();
+        if self.deadline < self.armed.deadline() {
+            self.armed.as_mut().reset(self.deadline);
+        }
+    }
+}
+
+impl Future for LazyTimer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        while this.armed.as_mut().poll(cx).is_ready() {
+            if this.armed.deadline() >= this.deadline {
+                return Poll::Ready(());
+            }
+            this.armed.as_mut().reset(this.deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// A time-out for one thing after the other.
+pub struct Patience(LazyTimer);
 
 impl Default for Patience {
+    #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     fn default() -> Self {
-        Self(Box::pin(tokio::time::sleep(Duration::ZERO)))
+        Self(LazyTimer::new(std::time::Instant::now()))
     }
 }
 
@@ -167,11 +213,11 @@ impl Patience {
     // CANCEL: the future is dropped; nothing is kept.
     #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     pub async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Option<F::Output> {
-        self.0.as_mut().reset(tokio::time::Instant::now() + limit);
+        self.0.set(std::time::Instant::now() + limit);
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => self.0.as_mut().poll(cx).map(|()| None),
+            Poll::Pending => Pin::new(&mut self.0).poll(cx).map(|()| None),
         })
         .await
     }
@@ -200,6 +246,7 @@ fn to_ms(secs: i64, nanos: i64) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
 mod tests {
     use super::*;
 
@@ -219,6 +266,21 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance(Span::from_secs(1));
         assert_eq!(sleeper.await.unwrap(), Moment::from_unix_ms(6000));
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_set_to_later_fires_then_and_no_earlier() {
+        let began = std::time::Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let mut timer = LazyTimer::new(at(5));
+        timer.set(at(30));
+        (&mut timer).await;
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        // To an earlier moment too.
+        timer.set(at(3_600_000));
+        timer.set(at(60));
+        (&mut timer).await;
+        assert!(began.elapsed() >= Duration::from_millis(60));
     }
 
     #[test]

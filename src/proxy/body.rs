@@ -20,6 +20,7 @@ use super::headers::{strip_answer_trailers, strip_trailers};
 use super::pool::Lease;
 use super::site::{AppSite, Site};
 use super::sources::strip_identity;
+use super::upstream::Broken;
 use crate::store::{BusyGuard, LiveGuard};
 use crate::telemetry::AccessGuard;
 
@@ -29,15 +30,21 @@ const FLOWS_ON: Duration = Duration::from_secs(5);
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The upstream or the client broke off.
-    #[error("the peer broke off")]
+    /// The browser broke off.
+    #[error("the browser broke off")]
     Peer(#[source] hyper::Error),
+    /// The app broke off.
+    #[error("the app broke off")]
+    App(#[source] Broken),
     /// The session ended.
     #[error("the session ended")]
     Ended,
     /// The request body is larger than `limits.body_bytes`.
     #[error("the body is too large")]
     TooLarge,
+    /// The body is not as long as its head said.
+    #[error("the body is not as long as its head said")]
+    Misframed,
 }
 
 /// The body of an answer.
@@ -64,9 +71,7 @@ impl Body {
 
 /// An upstream's answer on its way to the browser.
 pub struct Flow {
-    /// The body itself.
-    pub incoming: Incoming,
-    /// The connection; goes back to its pool when the body has ended.
+    /// The connection that it comes on; goes back to its pool when the body has ended.
     pub lease: Lease,
     /// Registered with its session, and how to be told of its end.
     pub bound: Option<Bound>,
@@ -126,25 +131,18 @@ impl Flow {
         if let Poll::Ready(end) = self.poll_end(cx) {
             return Poll::Ready(end);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut self.lease).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.access.sent(data.len() as u64);
                 }
-                if self.incoming.is_end_stream() {
-                    self.lease.give_back();
-                }
                 Poll::Ready(Some(Ok(self.for_browser(frame))))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.lease.discard();
+            Poll::Ready(Some(Err(broken))) => {
                 self.access.broke_off();
-                Poll::Ready(Some(Err(BodyError::Peer(error))))
+                Poll::Ready(Some(Err(BodyError::App(broken))))
             }
-            Poll::Ready(None) => {
-                self.lease.give_back();
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -167,14 +165,14 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Upstream(flow) => flow.incoming.is_end_stream(),
+            Self::Upstream(flow) => flow.lease.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Upstream(flow) => flow.incoming.size_hint(),
+            Self::Upstream(flow) => flow.lease.size_hint(),
         }
     }
 }
@@ -187,7 +185,6 @@ pub struct UploadState(Rc<UploadCells>);
 struct UploadCells {
     bytes: Cell<u64>,
     done: Cell<bool>,
-    too_large: Cell<bool>,
     /// The place among the upstream's connections that an upload still takes after its answer.
     held: Cell<Option<OwnedSemaphorePermit>>,
 }
@@ -208,12 +205,6 @@ impl UploadState {
     /// Keeps a connection's place taken until the upload is over.
     pub(super) fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
         self.0.held.set(permit);
-    }
-
-    /// The body was larger than it may be.
-    #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        self.0.too_large.get()
     }
 }
 
@@ -273,7 +264,6 @@ impl HttpBody for Upload {
                             progress(came);
                         }
                         if limit.is_some_and(|limit| sent > limit) {
-                            state.0.too_large.set(true);
                             return Poll::Ready(Some(Err(BodyError::TooLarge)));
                         }
                         if incoming.is_end_stream() {

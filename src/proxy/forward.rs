@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::response::Parts;
+use http::{Method, Request, StatusCode};
 
-use super::body::{Upload, UploadState};
+use super::body::{BodyError, Upload, UploadState};
 use super::pool::{Lease, Pool, PoolError, Upstreamed};
+use super::upstream::{Broken, ExchangeFault, Outgoing};
 use crate::clock::Patience;
 
 /// A request of which the app has seen nothing.
@@ -34,7 +35,7 @@ pub(super) enum UpstreamError {
     Timeout,
     /// The upstream broke off, or what it said is no HTTP.
     #[error("the upstream broke off")]
-    Protocol(#[source] hyper::Error),
+    Protocol(#[source] Broken),
     /// The session ended before the head was written, or while the app's answer was awaited.
     #[error("the session ended meanwhile")]
     Withdrawn(Option<Unsent>),
@@ -83,8 +84,20 @@ impl From<PoolError> for UpstreamError {
     }
 }
 
+impl From<ExchangeFault> for UpstreamError {
+    fn from(fault: ExchangeFault) -> Self {
+        match fault {
+            ExchangeFault::Broken(broken) => Self::Protocol(broken),
+            ExchangeFault::Body(BodyError::TooLarge) => Self::BodyTooLarge,
+            ExchangeFault::Body(
+                BodyError::Peer(_) | BodyError::App(_) | BodyError::Ended | BodyError::Misframed,
+            ) => Self::ClientGone,
+        }
+    }
+}
+
 /// An answer's head with the connection that its body still flows on.
-pub(super) type Answered = (Response<Incoming>, Lease);
+pub(super) type Answered = (Parts, Lease);
 
 /// Sends `request`. `check` is asked with no await between it and the writing of the head (R2), for a retry anew.
 ///
@@ -93,93 +106,70 @@ pub(super) type Answered = (Response<Incoming>, Lease);
 // CANCEL: the connection is closed; whether the app saw the request is unknown, as when a browser goes away.
 pub(super) async fn send(
     pool: &Pool,
-    request: Request<Upload>,
+    mut request: Request<Upload>,
     state: &UploadState,
     first_byte: Duration,
     check: impl Fn() -> bool,
 ) -> Result<Answered, UpstreamError> {
     let mut lease = pool.lease(false).await?;
-    let spare = spare_copy(&request, lease.reused);
-    let (error, returned) = match attempt(&mut lease, request, state, first_byte, &check).await {
-        Ok(response) => return Ok((response, lease)),
-        Err(failure) => failure,
-    };
-    // A reused connection may have been closed by the app at any moment. The request goes out once more on a new
-    // one if hyper hands it back untouched, or if it is idempotent, without a body, and nothing was answered.
-    let again = match (&error, returned) {
-        (UpstreamError::Protocol(_), Some(untouched)) => Some(untouched),
-        // What answered something else than HTTP has seen the request.
-        (UpstreamError::Protocol(error), None) => spare.filter(|_| !error.is_parse()),
-        (
-            UpstreamError::Connect(_)
-            | UpstreamError::Busy
-            | UpstreamError::Timeout
-            | UpstreamError::Withdrawn(_)
-            | UpstreamError::BodyTooLarge
-            | UpstreamError::ClientGone,
-            _,
-        ) => None,
-    };
-    let (true, Some(again)) = (lease.reused, again) else { return Err(error) };
-    drop(lease);
-    let retry = async {
-        let mut lease = pool.lease(true).await?;
-        match attempt(&mut lease, again, state, first_byte, &check).await {
-            Ok(response) => Ok((response, lease)),
-            Err((error, _)) => Err(error),
+    let repeatable = lease.reused && is_repeatable(&request);
+    match attempt(&mut lease, &mut request, state, first_byte, &check).await {
+        Ok(head) => Ok((head, lease)),
+        // The app may have closed a connection that was used before at any moment; a new one is tried once.
+        Err(UpstreamError::Protocol(Broken::Unheard(_))) if repeatable => {
+            drop(lease);
+            let again = async {
+                let mut lease = pool.lease(true).await?;
+                match attempt(&mut lease, &mut request, state, first_byte, &check).await {
+                    Ok(head) => Ok((head, lease)),
+                    Err(error) => Err(error.with(request)),
+                }
+            };
+            Box::pin(again).await
         }
-    };
-    Box::pin(retry).await
-}
-
-/// A copy for the retry, made only where one may be needed and is allowed.
-fn spare_copy(request: &Request<Upload>, reused: bool) -> Option<Request<Upload>> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !(reused && idempotent && matches!(request.body(), Upload::Empty)) {
-        return None;
+        Err(error) => Err(error.with(request)),
     }
-    let mut copy = Request::new(Upload::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
 
-type Failure = (UpstreamError, Option<Request<Upload>>);
+impl UpstreamError {
+    /// What was withdrawn goes back to who sent it.
+    fn with(self, request: Request<Upload>) -> Self {
+        match self {
+            Self::Withdrawn(_) => Self::Withdrawn(Some(Unsent(Box::new(request)))),
+            other => other,
+        }
+    }
+}
 
+/// Whether the request may be sent a second time: it changes nothing, and has no body.
+fn is_repeatable(request: &Request<Upload>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        && matches!(request.body(), Upload::Empty)
+}
+
+/// Takes the body out of `request` unless it is withdrawn.
 async fn attempt(
     lease: &mut Lease,
-    request: Request<Upload>,
+    request: &mut Request<Upload>,
     state: &UploadState,
     first_byte: Duration,
     check: &impl Fn() -> bool,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Parts, UpstreamError> {
     if matches!(request.body(), Upload::Streamed { .. }) {
         lease.carries(state.clone());
     }
-    let Some(Upstreamed { sender, patience, .. }) = lease.connection() else {
-        return Err((UpstreamError::Busy, Some(request)));
+    let Some(Upstreamed { wire, patience, .. }) = lease.connection() else {
+        return Err(UpstreamError::Busy);
     };
     let empty = request.body().is_empty();
-    // SECURITY: no await between this and `try_send_request`, which queues the head at once.
+    // SECURITY: no await between this and the first poll of `exchange`, which writes the head.
     if !check() {
-        return Err((UpstreamError::Withdrawn(Some(Unsent(Box::new(request)))), None));
+        return Err(UpstreamError::Withdrawn(None));
     }
-    let answer = sender.try_send_request(request);
-    match in_time(answer, patience, state, empty, first_byte).await {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(mut failed)) => {
-            let returned = failed.take_message();
-            let error = failed.into_error();
-            if state.is_too_large() {
-                return Err((UpstreamError::BodyTooLarge, None));
-            }
-            if error.is_user() {
-                return Err((UpstreamError::ClientGone, None));
-            }
-            Err((UpstreamError::Protocol(error), returned))
-        }
-        None => Err((UpstreamError::Timeout, None)),
+    let outgoing = Outgoing::new(request).map_err(|fault| UpstreamError::Protocol(fault.into()))?;
+    match in_time(wire.exchange(outgoing), patience, state, empty, first_byte).await {
+        Some(answered) => answered.map_err(UpstreamError::from),
+        None => Err(UpstreamError::Timeout),
     }
 }
 

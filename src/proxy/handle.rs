@@ -92,7 +92,7 @@ impl Connection {
         Rc::new(Self { peer, tls, host: RefCell::default(), _open: Box::new(open) })
     }
 
-    fn asked_host<B>(&self, request: &Request<B>) -> Result<Rc<AskedHost>, BadRequest> {
+    fn asked_host(&self, request: &Parts) -> Result<Rc<AskedHost>, BadRequest> {
         let mut last = self.host.borrow_mut();
         let host = AskedHost::of(request, last.as_ref(), self.peer, self.tls)?;
         if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &host)) {
@@ -145,23 +145,21 @@ impl Proxy {
     /// Head -> app -> path -> tokens -> action. No await.
     fn judge(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         connection: Rc<Connection>,
         access: &mut AccessGuard,
     ) -> Result<Box<Judged>, Refusal> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
-        let head = Request::from_parts(parts, ());
-        if headers::head_bytes(&head) > site.header_bytes {
+        if headers::head_bytes(&parts) > site.header_bytes {
             return Err(Refusal::Bad(BadRequest::TooLarge));
         }
-        headers::check_framing(head.headers()).map_err(Refusal::Bad)?;
-        let host = connection.asked_host(&head).map_err(Refusal::Bad)?;
-        if matches!(*head.method(), Method::CONNECT | Method::TRACE) {
+        headers::check_framing(&parts.headers).map_err(Refusal::Bad)?;
+        let host = connection.asked_host(&parts).map_err(Refusal::Bad)?;
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Bad(BadRequest::Method));
         }
         let app = site.app_for(headers::without_port(&host.name)).ok_or(Refusal::UnknownHost)?.clone();
-        let (mut parts, ()) = head.into_parts();
         headers::strip_nominated(&mut parts.headers);
         let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
         let client_ip = headers::client_address(connection.peer, &parts.headers, &site.trusted_proxies);

@@ -7,7 +7,8 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
@@ -64,21 +65,21 @@ impl BadRequest {
 ///
 /// # Errors
 /// [`BadRequest::Host`] or [`BadRequest::HostMismatch`].
-fn host_of<B>(request: &Request<B>) -> Result<String, BadRequest> {
-    let mut fields = request.headers().get_all(HOST).iter();
+fn host_of(request: &Parts) -> Result<String, BadRequest> {
+    let mut fields = request.headers.get_all(HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (Some(value), None) => Some(value.to_str().map_err(|_| BadRequest::Host)?),
         (None, _) => None,
         (Some(_), Some(_)) => return Err(BadRequest::Host),
     };
-    let target = request.uri().authority().map(http::uri::Authority::as_str);
+    let target = request.uri.authority().map(http::uri::Authority::as_str);
     let host = match (target, field) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
             return Err(BadRequest::HostMismatch);
         }
         (Some(host), _) | (None, Some(host)) => host,
         // HTTP/1.0 may come without one; it is then for the app that serves every host.
-        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) if request.version == Version::HTTP_10 => "",
         (None, None) => return Err(BadRequest::Host),
     };
     let plain =
@@ -151,11 +152,10 @@ fn is_own(name: &HeaderName) -> bool {
 /// Bytes of a request's head as HTTP/1.1 would write it. The library's own limit counts what it has buffered, which may be
 /// more than one head or less.
 #[must_use]
-pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
-    let line = request.method().as_str().len()
-        + request.uri().path().len()
-        + request.uri().query().map_or(0, str::len);
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+pub(super) fn head_bytes(request: &Parts) -> usize {
+    let line =
+        request.method.as_str().len() + request.uri.path().len() + request.uri.query().map_or(0, str::len);
+    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     line + fields.sum::<usize>()
 }
 
@@ -354,18 +354,18 @@ impl AskedHost {
     ///
     /// # Errors
     /// As [`host_of`].
-    pub(super) fn of<B>(
-        request: &Request<B>,
+    pub(super) fn of(
+        request: &Parts,
         known: Option<&Rc<Self>>,
         peer: IpAddr,
         tls: bool,
     ) -> Result<Rc<Self>, BadRequest> {
-        let mut fields = request.headers().get_all(HOST).iter();
+        let mut fields = request.headers.get_all(HOST).iter();
         let field = fields.next().filter(|_| fields.next().is_none());
         if let Some(known) = known
             && field.is_some()
             && field == known.field.as_ref()
-            && request.uri().authority().is_none()
+            && request.uri.authority().is_none()
         {
             return Ok(Rc::clone(known));
         }
@@ -437,7 +437,13 @@ pub(super) fn origin_form(asked: &Uri, path: &str, query: Option<&str>) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
+
+    fn parts(request: Request<()>) -> Parts {
+        request.into_parts().0
+    }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -496,7 +502,7 @@ mod tests {
             for host in hosts {
                 request.headers_mut().append(HOST, host.parse().unwrap());
             }
-            host_of(&request)
+            host_of(&parts(request))
         };
         assert_eq!(ask("/", &["A.example:80"]), Ok("a.example:80".into()));
         assert_eq!(ask("http://a.example/", &["a.example"]), Ok("a.example".into()));
@@ -533,7 +539,7 @@ mod tests {
     #[test]
     fn forwarding_headers_of_strangers_are_replaced() {
         let peer: IpAddr = "9.9.9.9".parse().unwrap();
-        let request = Request::get("/").header(HOST, "A.example").body(()).unwrap();
+        let request = parts(Request::get("/").header(HOST, "A.example").body(()).unwrap());
         let host = AskedHost::of(&request, None, peer, false).unwrap();
         let mut map = headers(&[
             ("x-forwarded-for", "1.1.1.1"),
@@ -557,7 +563,7 @@ mod tests {
     #[test]
     fn a_host_is_known_again_only_while_it_stays_the_same() {
         let peer: IpAddr = "2001:db8::9".parse().unwrap();
-        let ask = |target: &str, host: &str| Request::get(target).header(HOST, host).body(()).unwrap();
+        let ask = |target: &str, host: &str| parts(Request::get(target).header(HOST, host).body(()).unwrap());
         let first = AskedHost::of(&ask("/", "a.example"), None, peer, true).unwrap();
         assert_eq!(first.forwarded, "for=\"[2001:db8::9]\";host=\"a.example\";proto=https");
         let again = AskedHost::of(&ask("/x", "a.example"), Some(&first), peer, true).unwrap();
@@ -567,7 +573,7 @@ mod tests {
             "b.example"
         );
         let mut twice = ask("/", "a.example");
-        twice.headers_mut().append(HOST, HeaderValue::from_static("a.example"));
+        twice.headers.append(HOST, HeaderValue::from_static("a.example"));
         for bad in [ask("http://b.example/", "a.example"), twice] {
             assert!(AskedHost::of(&bad, Some(&first), peer, true).is_err(), "{bad:?}");
         }

@@ -63,14 +63,14 @@ impl Proxy {
     }
 
     /// Learns from the response. An answer of our own replaces it when its session ended while the app was asked, and
-    /// when a sign-in must be withheld altogether (`require_user`).
+    /// when a sign-in must be withheld altogether (`require_user`). `now` is when its head had come.
     pub(super) async fn learn(
         &self,
         visit: &mut Visit,
         head: &mut Parts,
+        mut now: Moment,
     ) -> Result<(), (Response<Body>, &'static str)> {
         let table = &self.shared.table;
-        let now = self.shared.clock.now();
         if visit.app.vault.is_none() {
             harden_cookies(&visit.app, &mut head.headers, visit.https);
         }
@@ -84,7 +84,8 @@ impl Proxy {
         if let Some(due) = userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
             // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
             userinfo = Box::pin(self.ask_userinfo(visit, &cookies, head, due)).await;
-            if let Some(response) = self.ended_meanwhile(visit) {
+            now = self.shared.clock.now();
+            if let Some(response) = self.ended_meanwhile(visit, now) {
                 return Err((response, "ended"));
             }
             cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
@@ -98,9 +99,9 @@ impl Proxy {
         }
         if table.is_shared() {
             Box::pin(self.ask_elsewhere(visit, &cookies, named.identity.as_ref())).await;
+            now = self.shared.clock.now();
         }
-        let learned =
-            learn::apply(table, visit, &cookies, &named, &mut head.headers, self.shared.clock.now());
+        let learned = learn::apply(table, visit, &cookies, &named, &mut head.headers, now);
         let commanded = visit.app.config.app_commands && command::obey(table, visit, &head.headers, now);
         if commanded || visit.app.config.clear_on_end {
             self.forget_if_over(visit, head, now);
@@ -179,13 +180,12 @@ impl Proxy {
             };
             let question = userinfo::question(visit, &path, &cookie)?.map(|_| Upload::Empty);
             let pool = self.pool(&visit.app).for_holder();
-            let (response, mut lease) =
+            let (parts, lease) =
                 send(&pool, question, &UploadState::default(), userinfo::PATIENCE, || self.may_go_on(visit))
                     .await
                     .ok()?;
-            let (parts, body) = response.into_parts();
-            let bytes = Limited::new(body, userinfo::MAX_ANSWER_BYTES).collect().await.ok()?.to_bytes();
-            lease.give_back();
+            let body = Limited::new(lease, userinfo::MAX_ANSWER_BYTES);
+            let bytes = body.collect().await.ok()?.to_bytes();
             for field in parts.headers.get_all(SET_COOKIE) {
                 head.headers.append(SET_COOKIE, field.clone());
             }

@@ -27,6 +27,7 @@ mod set_cookies;
 mod site;
 mod sources;
 mod upgrade;
+pub mod upstream;
 mod userinfo;
 mod visit;
 

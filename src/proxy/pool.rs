@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 
-use super::body::{Upload, UploadState};
+use super::body::UploadState;
+use super::upstream::{Broken, UpstreamIo, Wire};
 use crate::clock::{Patience, Stopwatch};
 use crate::config::Upstream;
 
@@ -30,14 +30,8 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// Addresses of a name are looked up again after this time; the system's resolver tells no lifetime.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
-/// How often a connection is asked whether it is ready for another request before it is given up.
-const READY_LOOKS: usize = 3;
-
 /// How long a request may wait for a connection when all are in use.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The largest head of an upstream's answer.
-const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +99,11 @@ struct Idle {
 }
 
 /// One connection.
-pub struct Upstreamed {
-    /// Sends requests on it.
-    pub sender: SendRequest<Upload>,
+pub(super) struct Upstreamed {
+    /// Its bytes.
+    pub(super) wire: Wire,
     /// For the first byte of an answer.
-    pub patience: Patience,
+    pub(super) patience: Patience,
     born: Stopwatch,
 }
 
@@ -152,24 +146,16 @@ impl Pool {
             Err(_) if self.1 == WhenFull::OpenOneMore => None,
             Err(_) => Some(Box::pin(self.wait_for_permit()).await?),
         };
-        if !fresh {
-            while let Some(idle) = self.take_idle() {
-                if let Some(connection) = revive(idle).await {
-                    let pool = self.clone();
-                    return Ok(Lease {
-                        connection: Some(connection),
-                        reused: true,
-                        pool,
-                        permit,
-                        upload: None,
-                    });
-                }
+        let idle = if fresh { None } else { self.revive() };
+        let reused = idle.is_some();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let wire = Box::pin(self.connect()).await?;
+                Upstreamed { wire, patience: Patience::default(), born: Stopwatch::start() }
             }
-        }
-        let sender = Box::pin(self.connect()).await?;
-        let connection = Upstreamed { sender, patience: Patience::default(), born: Stopwatch::start() };
-        let pool = self.clone();
-        Ok(Lease { connection: Some(connection), reused: false, pool, permit, upload: None })
+        };
+        Ok(Lease { connection: Some(connection), reused, pool: self.clone(), permit, upload: None })
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -180,22 +166,28 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self) -> Option<Idle> {
-        let limit = self.0.settings.idle;
+    /// The newest idle connection that is as it was left.
+    fn revive(&self) -> Option<Upstreamed> {
+        let (now, limit) = (Stopwatch::start(), self.0.settings.idle);
         let mut idle = self.0.idle.borrow_mut();
         // The oldest are over first; they are dropped here, so that no timer is needed.
-        while idle.front().is_some_and(|oldest| older_than(oldest.since, limit)) {
+        while idle.front().is_some_and(|oldest| is_older(oldest.since, limit, now)) {
             idle.pop_front();
         }
-        idle.pop_back()
+        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
+            if connection.wire.is_fresh() && !is_older(connection.born, MAX_AGE, now) {
+                return Some(connection);
+            }
+        }
+        None
     }
 
-    async fn connect(&self) -> Result<SendRequest<Upload>, PoolError> {
+    async fn connect(&self) -> Result<Wire, PoolError> {
         self.connect_to_any().await.map_err(PoolError::Connect)
     }
 
     /// Tries the upstreams in turn, beginning with the next one.
-    async fn connect_to_any(&self) -> std::io::Result<SendRequest<Upload>> {
+    async fn connect_to_any(&self) -> std::io::Result<Wire> {
         let count = self.0.settings.upstream.len().max(1);
         let first = self.0.next.get();
         self.0.next.set((first + 1) % count);
@@ -213,7 +205,7 @@ impl Pool {
         Err(last)
     }
 
-    async fn connect_to_upstream(&self, index: usize) -> std::io::Result<SendRequest<Upload>> {
+    async fn connect_to_upstream(&self, index: usize) -> std::io::Result<Wire> {
         let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
         for address in self.addresses(index).await? {
             match self.connect_to(index, address).await {
@@ -231,7 +223,7 @@ impl Pool {
         }
         let known = self.0.resolved.borrow().get(index).cloned().flatten();
         if let Some((at, addresses)) = known
-            && !older_than(at, RESOLVE_EVERY)
+            && !is_older(at, RESOLVE_EVERY, Stopwatch::start())
         {
             return Ok(addresses);
         }
@@ -243,27 +235,11 @@ impl Pool {
         Ok(addresses)
     }
 
-    async fn connect_to(&self, index: usize, address: SocketAddr) -> std::io::Result<SendRequest<Upload>> {
+    async fn connect_to(&self, index: usize, address: SocketAddr) -> std::io::Result<Wire> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let io = self.secure(index, stream).await?;
-        let (sender, connection) = http1::Builder::new()
-            // Old servers fold headers, put spaces before colons and depend on the case of names (FIELD F26).
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .allow_spaces_after_header_name_in_responses(true)
-            .ignore_invalid_headers_in_responses(true)
-            .title_case_headers(true)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(std::io::Error::other)?;
-        // The task ends with the connection, which ends when its sender is dropped.
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-        });
-        Ok(sender)
+        Ok(Wire::new(io))
     }
 
     async fn secure(&self, index: usize, stream: TcpStream) -> std::io::Result<UpstreamIo> {
@@ -277,30 +253,26 @@ impl Pool {
     }
 }
 
-/// `None` when the connection turns out to be closed, or is not done with what it carried last.
-async fn revive(idle: Idle) -> Option<Upstreamed> {
-    let connection = idle.connection;
-    for _ in 0..READY_LOOKS {
-        if connection.sender.is_closed() || older_than(connection.born, MAX_AGE) {
-            return None;
-        }
-        if connection.sender.is_ready() {
-            return Some(connection);
-        }
-        // Its task may have something left to do, and does it now, or it waits for others.
-        tokio::task::yield_now().await;
-    }
-    None
-}
-
-fn older_than(since: Stopwatch, limit: Duration) -> bool {
-    u128::from(since.elapsed_us()) > limit.as_micros()
+fn is_older(since: Stopwatch, limit: Duration, now: Stopwatch) -> bool {
+    u128::from(now.since_us(since)) > limit.as_micros()
 }
 
 impl Lease {
     /// The connection; `None` once it was given back or discarded.
-    pub fn connection(&mut self) -> Option<&mut Upstreamed> {
+    pub(super) fn connection(&mut self) -> Option<&mut Upstreamed> {
         self.connection.as_mut()
+    }
+
+    /// The connection for a tunnel; its place stays taken for as long as this lives.
+    pub(super) fn take_wire(&mut self) -> Option<Wire> {
+        self.connection.take().map(|connection| connection.wire)
+    }
+
+    /// Gives the connection back if its answer has been read to the end.
+    pub(super) fn give_back_at_end(&mut self) {
+        if self.is_end_stream() {
+            self.give_back();
+        }
     }
 
     /// Tells which upload goes out on it: until that has ended the connection is busy, whatever the answer.
@@ -310,15 +282,17 @@ impl Lease {
 
     /// The answer has been read to its end: the connection may carry another request. It is closed instead where an app
     /// answered before the upload had come: the rest may never come, and the connection's place stays taken until then.
-    pub fn give_back(&mut self) {
+    fn give_back(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
         if let Some(upload) = self.upload.take().filter(|upload| !upload.is_done()) {
+            connection.wire.leave_upload();
             upload.hold(self.permit.take());
-            return self.discard();
+            return;
         }
         let counted = self.permit.take().is_some();
-        if let Some(connection) = self.connection.take().filter(|c| counted && !c.sender.is_closed()) {
-            let idle = Idle { connection, since: Stopwatch::start() };
-            self.pool.0.idle.borrow_mut().push_back(idle);
+        if counted && connection.wire.is_reusable() {
+            connection.wire.rest();
+            self.pool.0.idle.borrow_mut().push_back(Idle { connection, since: Stopwatch::start() });
         }
     }
 
@@ -329,66 +303,30 @@ impl Lease {
     }
 }
 
-/// A connection to an upstream, plain or TLS.
-enum UpstreamIo {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
+/// The body of the answer. At its end the connection goes back to the pool.
+impl Body for Lease {
+    type Data = Bytes;
+    type Error = Broken;
 
-impl AsyncRead for UpstreamIo {
-    fn poll_read(
+    fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        let polled = connection.wire.poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.discard(),
+            Poll::Ready(_) => self.give_back_at_end(),
+            Poll::Pending => {}
         }
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        polled
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+    fn is_end_stream(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.wire.is_end())
     }
 
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    fn size_hint(&self) -> SizeHint {
+        self.connection.as_ref().map_or(SizeHint::with_exact(0), |connection| connection.wire.size_hint())
     }
 }

@@ -19,13 +19,13 @@ use super::pool::Lease;
 use super::site::AppSite;
 use super::upgrade::{Close, tunnel};
 use super::visit::Visit;
-use crate::session::EndReason;
 use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
 use crate::session::path::without_parameters;
 use crate::session::record::{Session, State};
+use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
 
 /// A body that is not forwarded.
@@ -263,18 +263,18 @@ impl Proxy {
         self: Rc<Self>,
         mut visit: Box<Visit>,
         action: Action,
-        (response, lease): Answered,
+        (mut head, lease): Answered,
         bound: Option<Bound>,
         browser: Option<(OnUpgrade, Rc<Connection>)>,
         mut access: AccessGuard,
     ) -> Response<Body> {
-        let upgrade = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&response));
-        let (mut head, incoming, app_side) = take_apart(response);
-        if let Some(response) = self.ended_meanwhile(&visit) {
+        let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
+        let now = self.shared.clock.now();
+        if let Some(response) = self.ended_meanwhile(&visit, now) {
             access.finish(response.status(), "ended");
             return response;
         }
-        if let Err((response, label)) = self.learn(&mut visit, &mut head).await {
+        if let Err((response, label)) = self.learn(&mut visit, &mut head, now).await {
             access.finish(response.status(), label);
             return response;
         }
@@ -292,9 +292,9 @@ impl Proxy {
             answer::forget(&visit.app, ended, &mut head.headers);
         }
         match (upgrade, browser) {
-            (None, _) => self.stream(&visit, head, incoming, lease, bound, access),
+            (None, _) => self.stream(&visit, head, lease, bound, access),
             (Some(true), Some(browser)) => {
-                self.open_tunnel(&visit, (browser, app_side), lease, bound, access);
+                self.open_tunnel(&visit, browser, lease, bound, access);
                 switching(head)
             }
             // Nobody asked to switch, or the app switched to something else: nothing it sends is forwarded (F21).
@@ -307,9 +307,8 @@ impl Proxy {
     }
 
     /// An answer whose head is not yet sent is replaced by the answer of an end (R2).
-    pub(super) fn ended_meanwhile(&self, visit: &Visit) -> Option<Response<Body>> {
+    pub(super) fn ended_meanwhile(&self, visit: &Visit, now: Moment) -> Option<Response<Body>> {
         let (session, _) = visit.session.as_ref()?;
-        let now = self.shared.clock.now();
         let told = self.shared.table.inspect(session, now, |s| told_end(s).is_some());
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
@@ -318,12 +317,10 @@ impl Proxy {
         &self,
         visit: &Visit,
         head: Parts,
-        incoming: Incoming,
         lease: Lease,
         bound: Option<Bound>,
         mut access: AccessGuard,
     ) -> Response<Body> {
-        use http_body::Body as _;
         let event_stream = is_event_stream(&head.headers);
         let bound = bound.map(|bound| match &visit.session {
             Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
@@ -331,18 +328,16 @@ impl Proxy {
         });
         access.status(head.status, "forwarded");
         let app = Arc::clone(&visit.app);
-        let mut flow = Flow { incoming, lease, bound, event_stream, access, app, last_seconds: None };
-        if flow.incoming.is_end_stream() {
-            flow.lease.give_back();
-        }
+        let mut flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
+        flow.lease.give_back_at_end();
         Response::from_parts(head, Body::Upstream(Box::new(flow)))
     }
 
     fn open_tunnel(
         self: &Rc<Self>,
         visit: &Visit,
-        ((browser, connection), app_side): ((OnUpgrade, Rc<Connection>), Option<OnUpgrade>),
-        lease: Lease,
+        (browser, connection): (OnUpgrade, Rc<Connection>),
+        mut lease: Lease,
         bound: Option<Bound>,
         mut access: AccessGuard,
     ) {
@@ -352,9 +347,9 @@ impl Proxy {
         let proxy = Rc::clone(self);
         // The task ends with either connection, with the session, or with the gateway.
         tokio::task::spawn_local(async move {
-            let (_live, _lease, _connection) = (live, lease, connection);
-            let Some(app_side) = app_side else { return };
-            let Ok((browser, app)) = tokio::try_join!(browser, app_side) else { return };
+            let (_live, _connection) = (live, connection);
+            let Some(app) = lease.take_wire() else { return };
+            let Ok(browser) = browser.await else { return };
             let mut leaving = proxy.leaving.clone();
             let close = async {
                 let cut = async {
@@ -409,15 +404,9 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
     })
 }
 
-fn is_websocket(response: &Response<Incoming>) -> bool {
-    let upgrade = response.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|text| text.trim().eq_ignore_ascii_case("websocket"))
-}
-
-fn take_apart(mut response: Response<Incoming>) -> (Parts, Incoming, Option<OnUpgrade>) {
-    let app_side = response.extensions_mut().remove::<OnUpgrade>();
-    let (head, incoming) = response.into_parts();
-    (head, incoming, app_side)
 }
 
 fn switching(mut head: Parts) -> Response<Body> {

@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
 use super::frames::{FrameTracker, close_frame, masked_close_frame};
+use super::upstream::Wire;
 use crate::session::EndReason;
 
 /// Close code of a session's end (CONTRACT).
@@ -53,12 +54,12 @@ pub(super) struct Passed {
 // CANCEL: both connections are dropped, and with them closed.
 pub(super) async fn tunnel(
     browser: Upgraded,
-    app: Upgraded,
+    app: Wire,
     close: impl Future<Output = Close>,
     mut on_client_data: impl FnMut(),
 ) -> Passed {
     let (browser_in, browser_out) = split(TokioIo::new(browser));
-    let (app_in, app_out) = split(TokioIo::new(app));
+    let (app_in, app_out) = split(app);
     let mut up = Direction::new(browser_in, app_out);
     let mut down = Direction::new(app_in, browser_out);
     let closed = tokio::select! {

@@ -2,14 +2,16 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use proxy_header::ParseConfig;
 use proxy_header::io::ProxiedStream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::timer::LazyTimers;
 use crate::proxy::{Connection, Proxy};
 use crate::telemetry::{ConnectionGuard, Metrics};
 
@@ -136,17 +139,16 @@ impl Acceptor {
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(LazyTimers)
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
-        let mut leaving = self.leaving.clone();
-        tokio::select! {
-            result = serving.as_mut() => return ended(result, &self.metrics),
-            _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
+        match unless_left(serving.as_mut(), &self.leaving).await {
+            Some(result) => return ended(result, &self.metrics),
+            None => serving.as_mut().graceful_shutdown(),
         }
         ended(serving.await, &self.metrics);
     }
@@ -160,7 +162,7 @@ impl Acceptor {
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
+            .timer(LazyTimers)
             .max_concurrent_streams(H2_STREAMS)
             .max_pending_accept_reset_streams(H2_RESETS)
             .max_local_error_reset_streams(H2_RESETS)
@@ -169,13 +171,35 @@ impl Acceptor {
             .keep_alive_interval(HEAD)
             .serve_connection(TokioIo::new(stream), service);
         let mut serving = std::pin::pin!(serving);
-        let mut leaving = self.leaving.clone();
-        tokio::select! {
-            result = serving.as_mut() => return ended(result, &self.metrics),
-            _ = leaving.wait_for(|leaving| *leaving) => serving.as_mut().graceful_shutdown(),
+        match unless_left(serving.as_mut(), &self.leaving).await {
+            Some(result) => return ended(result, &self.metrics),
+            None => serving.as_mut().graceful_shutdown(),
         }
         ended(serving.await, &self.metrics);
     }
+}
+
+/// What `serving` comes to; `None` when the gateway leaves first. A connection is polled several times for each request: whether
+/// the gateway leaves is looked at closely only when something has changed there.
+async fn unless_left<F: Future>(
+    mut serving: Pin<&mut F>,
+    leaving: &watch::Receiver<bool>,
+) -> Option<F::Output> {
+    let mut changes = leaving.clone();
+    let mut left = std::pin::pin!(changes.wait_for(|leaving| *leaving));
+    let mut is_enlisted = false;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = serving.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        // ORDER: enlisted with this task's waker once; a change wakes it.
+        if is_enlisted && !leaving.has_changed().unwrap_or(true) {
+            return Poll::Pending;
+        }
+        is_enlisted = true;
+        left.as_mut().poll(cx).map(|_| None)
+    })
+    .await
 }
 
 fn ended(result: Result<(), hyper::Error>, metrics: &Metrics) {

@@ -16,6 +16,7 @@ mod keeping;
 mod listener;
 mod outbound;
 mod settings;
+mod timer;
 mod tls;
 mod verifiers;
 mod worker;

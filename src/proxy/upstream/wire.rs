@@ -1,0 +1,315 @@
+//! One connection to an upstream: a request goes out on it and its answer is read off it, one exchange after the other.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
+use http::response::Parts;
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, ReadHalf, split};
+use tokio::task::AbortHandle;
+
+use super::framing::{Framing, Piece};
+use super::head::{Head, Malformed, read};
+use super::io::UpstreamIo;
+use super::outgoing::{Outgoing, SendFault};
+use crate::proxy::body::BodyError;
+
+/// What is read at once: room for most answers, and more where they turn out to be large.
+const ROOM: usize = 8 * 1024;
+const MAX_ROOM: usize = 64 * 1024;
+
+/// Most interim answers (1xx) before the final one.
+const MAX_INTERIM: usize = 16;
+
+/// An exchange came to no good end on the app's side.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The connection was closed, or failed, before anything was answered.
+    #[error("closed before anything was answered")]
+    Unheard(#[source] Option<std::io::Error>),
+    /// The connection was closed in the middle of the answer.
+    #[error("closed in the middle of the answer")]
+    Incomplete,
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[source] std::io::Error),
+    /// What was answered is no HTTP/1.1.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// An exchange came to no answer.
+#[derive(Debug)]
+pub(in crate::proxy) enum ExchangeFault {
+    /// The app's fault.
+    Broken(Broken),
+    /// The browser's fault.
+    Body(BodyError),
+}
+
+impl<E: Into<Broken>> From<E> for ExchangeFault {
+    fn from(fault: E) -> Self {
+        Self::Broken(fault.into())
+    }
+}
+
+/// See the module.
+pub(in crate::proxy) struct Wire {
+    io: Side,
+    buffer: BytesMut,
+    room: usize,
+    /// What is still to come of the answer in progress.
+    framing: Framing,
+    /// The connection may carry another request after this answer.
+    keeps: bool,
+    /// An upload that goes on while the answer flows. Ends with the connection, see [`Wire::leave_upload`].
+    upload: Option<Uploading>,
+}
+
+enum Side {
+    Whole(UpstreamIo),
+    /// The other half is an upload's.
+    Reading(ReadHalf<UpstreamIo>),
+    /// Nothing more is heard.
+    Closed,
+}
+
+/// An upload on its own; broken off when this is dropped, unless it was left to itself.
+struct Uploading(Option<AbortHandle>);
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Wire {
+    pub(in crate::proxy) fn new(io: UpstreamIo) -> Self {
+        Self {
+            io: Side::Whole(io),
+            buffer: BytesMut::new(),
+            room: ROOM,
+            framing: Framing::Nothing,
+            keeps: true,
+            upload: None,
+        }
+    }
+
+    /// Whether the connection is idle and nothing was heard on it: neither its end nor an answer that nobody asked for. Asks the
+    /// kernel only if it has told of something.
+    pub(in crate::proxy) fn is_fresh(&mut self) -> bool {
+        let (Side::Whole(io), true) = (&mut self.io, self.buffer.is_empty()) else { return false };
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
+    /// Whether the connection may carry another request: the answer was read to its end, and the app keeps it open.
+    pub(in crate::proxy) fn is_reusable(&self) -> bool {
+        self.keeps && self.is_end() && self.buffer.is_empty() && matches!(self.io, Side::Whole(_))
+    }
+
+    /// Gives back the memory that a large answer took.
+    pub(in crate::proxy) fn rest(&mut self) {
+        if self.room > ROOM {
+            (self.room, self.buffer) = (ROOM, BytesMut::new());
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. The body follows from [`Wire::poll_frame`].
+    // CANCEL: the connection is of no use any more and has to be dropped.
+    pub(in crate::proxy) async fn exchange(&mut self, outgoing: Outgoing) -> Result<Parts, ExchangeFault> {
+        let (mut outgoing, mut is_sent, mut interim, mut lost) = (outgoing, false, 0, None);
+        let head = poll_fn(|cx| {
+            if let (false, Side::Whole(io)) = (is_sent, &mut self.io) {
+                match outgoing.poll_send(io, cx) {
+                    Poll::Ready(Ok(())) => is_sent = true,
+                    // The app may have answered before it closed: that is read.
+                    Poll::Ready(Err(SendFault::Io(error))) => (is_sent, lost) = (true, Some(error)),
+                    Poll::Ready(Err(SendFault::Body(fault))) => {
+                        return Poll::Ready(Err(ExchangeFault::Body(fault)));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            self.poll_head(&outgoing, &mut interim, cx).map_err(ExchangeFault::from)
+        });
+        let head = head.await?;
+        self.framing = head.framing;
+        // What was not sent whole leaves the app in the middle of a request.
+        self.keeps = head.keeps && is_sent && lost.is_none();
+        if !is_sent {
+            self.send_on(outgoing);
+        }
+        Ok(parts(head))
+    }
+
+    fn poll_head(
+        &mut self,
+        outgoing: &Outgoing,
+        interim: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, Broken>> {
+        loop {
+            match read(&mut self.buffer, outgoing.method())? {
+                Some(head) if is_interim(head.status) => {
+                    *interim += 1;
+                    if *interim > MAX_INTERIM {
+                        return Poll::Ready(Err(Malformed::Head.into()));
+                    }
+                }
+                Some(head) => return Poll::Ready(Ok(head)),
+                None => {
+                    let heard = !self.buffer.is_empty() || *interim > 0;
+                    match ready!(self.poll_fill(cx)) {
+                        Ok(0) if heard => return Poll::Ready(Err(Broken::Incomplete)),
+                        Ok(0) => return Poll::Ready(Err(Broken::Unheard(None))),
+                        Ok(_) => {}
+                        Err(error) if heard => return Poll::Ready(Err(Broken::Io(error))),
+                        Err(error) => return Poll::Ready(Err(Broken::Unheard(Some(error)))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The app answered before the upload had come. It goes on by itself: a browser that is busy sending may not read, and
+    /// would wait for the app while the app waited for the browser.
+    fn send_on(&mut self, mut outgoing: Outgoing) {
+        let Side::Whole(io) = std::mem::replace(&mut self.io, Side::Closed) else { return };
+        let (reading, mut writing) = split(io);
+        self.io = Side::Reading(reading);
+        let task = tokio::task::spawn_local(async move {
+            let sent = poll_fn(|cx| outgoing.poll_send(&mut writing, cx)).await;
+            if let Err(why) = sent {
+                tracing::debug!(?why, "an upload ended early");
+            }
+        });
+        self.upload = Some(Uploading(Some(task.abort_handle())));
+    }
+
+    /// The answer is over, and an upload goes on: it is no longer broken off with this connection.
+    pub(in crate::proxy) fn leave_upload(&mut self) {
+        if let Some(Uploading(task)) = &mut self.upload {
+            *task = None;
+        }
+    }
+
+    /// More of the answer's body.
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match self.framing.take(&mut self.buffer) {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.framing == Framing::UntilClose => {
+                    self.framing = Framing::Nothing;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(Broken::Incomplete))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(Broken::Io(error)))),
+            }
+        }
+    }
+
+    /// The answer has been read to its end.
+    pub(in crate::proxy) fn is_end(&self) -> bool {
+        self.framing == Framing::Nothing
+    }
+
+    /// How much of the answer's body is to come.
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+        match self.framing {
+            Framing::Nothing => SizeHint::with_exact(0),
+            Framing::Length(left) => SizeHint::with_exact(left),
+            Framing::Chunks(_) | Framing::UntilClose => SizeHint::default(),
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        self.buffer.reserve(self.room);
+        let filled = match &mut self.io {
+            Side::Whole(io) => ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx)),
+            Side::Reading(io) => ready!(pin!(io.read_buf(&mut self.buffer)).poll(cx)),
+            Side::Closed => Ok(0),
+        };
+        if self.buffer.len() >= self.room {
+            self.room = MAX_ROOM.min(self.room * 2);
+        }
+        Poll::Ready(filled)
+    }
+}
+
+/// Everything before the final answer; a change of protocols is one.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+fn parts(head: Head) -> Parts {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (head.status, head.headers);
+    parts
+}
+
+/// After a change of protocols the connection carries bytes.
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        if !this.buffer.is_empty() {
+            let count = this.buffer.len().min(room.remaining());
+            room.put_slice(&this.buffer[..count]);
+            this.buffer.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.io {
+            Side::Whole(io) => Pin::new(io).poll_read(cx, room),
+            Side::Reading(io) => Pin::new(io).poll_read(cx, room),
+            Side::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// As above. A half that is an upload's cannot be written.
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match &mut self.io {
+            Side::Whole(io) => Pin::new(io).poll_write(cx, bytes),
+            Side::Reading(_) | Side::Closed => Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &mut self.io {
+            Side::Whole(io) => Pin::new(io).poll_flush(cx),
+            Side::Reading(_) | Side::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &mut self.io {
+            Side::Whole(io) => Pin::new(io).poll_shutdown(cx),
+            Side::Reading(_) | Side::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
