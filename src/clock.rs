@@ -8,7 +8,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -158,53 +158,13 @@ impl Stopwatch {
     }
 }
 
-/// A timer that is set again and again, mostly to a later moment, before it has fired: it is put into tokio's wheel only when
-/// an earlier setting has come up, while each new timer, and each that is moved, would be put there and taken out again.
-pub struct LazyTimer {
-    deadline: tokio::time::Instant,
-    /// Fires at the deadline or before.
-    armed: Pin<Box<tokio::time::Sleep>>,
-}
-
-impl LazyTimer {
-    /// Fires at `deadline`.
-    #[must_use]
-    pub fn new(deadline: std::time::Instant) -> Self {
-        let deadline = deadline.into();
-        Self { deadline, armed: Box::pin(tokio::time::sleep_until(deadline)) }
-    }
-
-    /// Fires at `deadline` instead.
-    pub fn set(&mut self, deadline: std::time::Instant) {
-        self.deadline = deadline.into();
-        if self.deadline < self.armed.deadline() {
-            self.armed.as_mut().reset(self.deadline);
-        }
-    }
-}
-
-impl Future for LazyTimer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        while this.armed.as_mut().poll(cx).is_ready() {
-            if this.armed.deadline() >= this.deadline {
-                return Poll::Ready(());
-            }
-            this.armed.as_mut().reset(this.deadline);
-        }
-        Poll::Pending
-    }
-}
-
-/// A time-out for one thing after the other.
-pub struct Patience(LazyTimer);
+/// A time-out for one thing after the other. It is put into tokio's wheel only when an earlier one has come up, while each new
+/// timer, and each that is moved, would be put there and taken out again.
+pub struct Patience(Pin<Box<tokio::time::Sleep>>);
 
 impl Default for Patience {
-    #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     fn default() -> Self {
-        Self(LazyTimer::new(std::time::Instant::now()))
+        Self(Box::pin(tokio::time::sleep(Duration::ZERO)))
     }
 }
 
@@ -213,11 +173,22 @@ impl Patience {
     // CANCEL: the future is dropped; nothing is kept.
     #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     pub async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Option<F::Output> {
-        self.0.set(std::time::Instant::now() + limit);
+        let deadline = tokio::time::Instant::now() + limit;
+        if deadline < self.0.deadline() {
+            self.0.as_mut().reset(deadline);
+        }
         let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => Pin::new(&mut self.0).poll(cx).map(|()| None),
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            while self.0.as_mut().poll(cx).is_ready() {
+                if self.0.deadline() >= deadline {
+                    return Poll::Ready(None);
+                }
+                self.0.as_mut().reset(deadline);
+            }
+            Poll::Pending
         })
         .await
     }
@@ -246,7 +217,6 @@ fn to_ms(secs: i64, nanos: i64) -> u64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
 mod tests {
     use super::*;
 
@@ -269,18 +239,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_timer_that_was_set_to_later_fires_then_and_no_earlier() {
-        let began = std::time::Instant::now();
-        let at = |ms| began + Duration::from_millis(ms);
-        let mut timer = LazyTimer::new(at(5));
-        timer.set(at(30));
-        (&mut timer).await;
-        assert!(began.elapsed() >= Duration::from_millis(30));
-        // To an earlier moment too.
-        timer.set(at(3_600_000));
-        timer.set(at(60));
-        (&mut timer).await;
-        assert!(began.elapsed() >= Duration::from_millis(60));
+    async fn patience_ends_at_its_limit_and_no_earlier() {
+        let mut patience = Patience::default();
+        for ms in [30, 5, 60] {
+            let began = Stopwatch::start();
+            let limit = Duration::from_millis(ms);
+            assert_eq!(patience.within(limit, std::future::pending::<()>()).await, None);
+            assert!(began.elapsed_us() >= ms * 1000);
+        }
+        let long = Duration::from_secs(3600);
+        assert_eq!(patience.within(long, std::future::ready(7)).await, Some(7));
+        let short = patience.within(Duration::from_millis(5), std::future::pending::<()>());
+        assert_eq!(short.await, None, "to an earlier moment too");
     }
 
     #[test]

@@ -184,7 +184,6 @@ pub struct UploadState(Rc<UploadCells>);
 #[derive(Default)]
 struct UploadCells {
     bytes: Cell<u64>,
-    done: Cell<bool>,
     /// The place among the upstream's connections that an upload still takes after its answer.
     held: Cell<Option<OwnedSemaphorePermit>>,
 }
@@ -194,12 +193,6 @@ impl UploadState {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.get()
-    }
-
-    /// The whole body went upstream.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.0.done.get()
     }
 
     /// Keeps a connection's place taken until the upload is over.
@@ -236,7 +229,7 @@ impl Upload {
         matches!(self, Self::Streamed { incoming, .. } if incoming.size_hint().exact().is_none())
     }
 
-    /// Whether a retry can send the request again.
+    /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty | Self::Full(None))
@@ -266,16 +259,10 @@ impl HttpBody for Upload {
                         if limit.is_some_and(|limit| sent > limit) {
                             return Poll::Ready(Some(Err(BodyError::TooLarge)));
                         }
-                        if incoming.is_end_stream() {
-                            state.0.done.set(true);
-                        }
                         Poll::Ready(Some(Ok(without_forbidden(frame, &site.identity_headers))))
                     }
                     Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
-                    Poll::Ready(None) => {
-                        state.0.done.set(true);
-                        Poll::Ready(None)
-                    }
+                    Poll::Ready(None) => Poll::Ready(None),
                     Poll::Pending => Poll::Pending,
                 }
             }

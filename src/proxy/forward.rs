@@ -162,6 +162,10 @@ async fn attempt(
         return Err(UpstreamError::Busy);
     };
     let empty = request.body().is_empty();
+    // Or the first poll would put writing off.
+    if !tokio::task::coop::has_budget_remaining() {
+        tokio::task::yield_now().await;
+    }
     // SECURITY: no await between this and the first poll of `exchange`, which writes the head.
     if !check() {
         return Err(UpstreamError::Withdrawn(None));

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
@@ -104,7 +105,8 @@ pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let first = lengths.next();
     let differ = lengths.any(|other| Some(other) != first);
-    let listed = first.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit));
+    let listed =
+        first.is_some_and(|length| length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit));
     let both = first.is_some() && headers.contains_key(TRANSFER_ENCODING);
     if differ || listed || both { Err(BadRequest::Framing) } else { Ok(()) }
 }
@@ -171,7 +173,8 @@ pub(super) fn strip_nominated(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| !is_hop_by_hop(name) && *name != HOST)
+        // A length tells where the message ends, whatever somebody says of it.
+        .filter(|name| !is_hop_by_hop(name) && *name != HOST && *name != CONTENT_LENGTH)
         .collect();
     for name in nominated {
         headers.remove(name);
@@ -233,8 +236,10 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) 
     let forbidden = |name: &HeaderName| {
         is_hop_by_hop(name)
             || is_own(name)
-            || [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST].contains(name)
-            || name.as_str().starts_with("x-forwarded-")
+            || [AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE]
+                .contains(name)
+            || [COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, SET_COOKIE, TRAILER].contains(name)
+            || name.as_str().replace('_', "-").starts_with("x-forwarded-")
             || OF_OTHER_PROXIES.contains(&name.as_str())
     };
     remove_all(trailers, forbidden);
@@ -460,8 +465,9 @@ mod tests {
     #[test]
     fn what_connection_names_is_dropped() {
         let mut map = headers(&[
-            ("connection", "keep-alive, X-Secret"),
+            ("connection", "keep-alive, X-Secret, Content-Length"),
             ("x-secret", "1"),
+            ("content-length", "5"),
             ("keep-alive", "timeout=5"),
             ("te", "gzip, trailers"),
             ("upgrade", "h2c"),
@@ -469,7 +475,8 @@ mod tests {
         ]);
         strip_nominated(&mut map);
         prepare_request(&mut map, false);
-        assert_eq!(map, headers(&[("accept", "*/*"), ("te", "trailers"), ("connection", "te")]));
+        let left = [("content-length", "5"), ("accept", "*/*"), ("te", "trailers"), ("connection", "te")];
+        assert_eq!(map, headers(&left));
     }
 
     #[test]
@@ -489,6 +496,7 @@ mod tests {
             &[("content-length", "1"), ("content-length", "2")],
             &[("content-length", "1, 1")],
             &[("content-length", "+1")],
+            &[("content-length", "")],
         ] {
             assert_eq!(check_framing(&headers(bad)), Err(BadRequest::Framing), "{bad:?}");
         }

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,6 +29,9 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Addresses of a name are looked up again after this time; the system's resolver tells no lifetime.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Idle connections are looked at no more often than this.
+const LEAST_REST: Duration = Duration::from_secs(1);
 
 /// How long a request may wait for a connection when all are in use.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
@@ -94,7 +97,7 @@ struct Inner {
 type Resolved = Option<(Stopwatch, Vec<SocketAddr>)>;
 
 struct Idle {
-    connection: Upstreamed,
+    connection: Box<Upstreamed>,
     since: Stopwatch,
 }
 
@@ -109,7 +112,8 @@ pub(super) struct Upstreamed {
 
 /// A connection in use. Dropped, it is closed, unless it was given back.
 pub struct Lease {
-    connection: Option<Upstreamed>,
+    /// Boxed: it changes hands many times in a request.
+    connection: Option<Box<Upstreamed>>,
     /// It carried another request before.
     pub reused: bool,
     pool: Pool,
@@ -125,7 +129,10 @@ impl Pool {
         let permits = Arc::new(Semaphore::new(settings.max_connections.max(1)));
         let resolved = RefCell::new(vec![None; settings.upstream.len()]);
         let inner = Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved };
-        Self(Rc::new(inner), WhenFull::Wait)
+        let inner = Rc::new(inner);
+        // The task ends with the pool.
+        tokio::task::spawn_local(close_stale(Rc::downgrade(&inner)));
+        Self(inner, WhenFull::Wait)
     }
 
     /// The same pool for who holds one of its connections already: waiting for a second one, all of them could wait for
@@ -152,7 +159,8 @@ impl Pool {
             Some(connection) => connection,
             None => {
                 let wire = Box::pin(self.connect()).await?;
-                Upstreamed { wire, patience: Patience::default(), born: Stopwatch::start() }
+                let (patience, born) = (Patience::default(), Stopwatch::start());
+                Box::new(Upstreamed { wire, patience, born })
             }
         };
         Ok(Lease { connection: Some(connection), reused, pool: self.clone(), permit, upload: None })
@@ -167,16 +175,12 @@ impl Pool {
     }
 
     /// The newest idle connection that is as it was left.
-    fn revive(&self) -> Option<Upstreamed> {
-        let (now, limit) = (Stopwatch::start(), self.0.settings.idle);
+    fn revive(&self) -> Option<Box<Upstreamed>> {
+        let now = Stopwatch::start();
         let mut idle = self.0.idle.borrow_mut();
-        // The oldest are over first; they are dropped here, so that no timer is needed.
-        while idle.front().is_some_and(|oldest| is_older(oldest.since, limit, now)) {
-            idle.pop_front();
-        }
-        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
-            if connection.wire.is_fresh() && !is_older(connection.born, MAX_AGE, now) {
-                return Some(connection);
+        while let Some(mut last) = idle.pop_back() {
+            if last.is_usable(self.0.settings.idle, now) {
+                return Some(last.connection);
             }
         }
         None
@@ -253,6 +257,26 @@ impl Pool {
     }
 }
 
+impl Idle {
+    fn is_usable(&mut self, limit: Duration, now: Stopwatch) -> bool {
+        let too_old = is_older(self.since, limit, now) || is_older(self.connection.born, MAX_AGE, now);
+        !too_old && self.connection.wire.is_fresh()
+    }
+}
+
+/// Closes idle connections that are too old or that the app has closed: after a burst there may be no request for hours that
+/// would look at them.
+async fn close_stale(pool: Weak<Inner>) {
+    loop {
+        let Some(every) = pool.upgrade().map(|pool| pool.settings.idle.max(LEAST_REST)) else { return };
+        tokio::time::sleep(every).await;
+        if let Some(pool) = pool.upgrade() {
+            let now = Stopwatch::start();
+            pool.idle.borrow_mut().retain_mut(|idle| idle.is_usable(pool.settings.idle, now));
+        }
+    }
+}
+
 fn is_older(since: Stopwatch, limit: Duration, now: Stopwatch) -> bool {
     u128::from(now.since_us(since)) > limit.as_micros()
 }
@@ -260,7 +284,7 @@ fn is_older(since: Stopwatch, limit: Duration, now: Stopwatch) -> bool {
 impl Lease {
     /// The connection; `None` once it was given back or discarded.
     pub(super) fn connection(&mut self) -> Option<&mut Upstreamed> {
-        self.connection.as_mut()
+        self.connection.as_deref_mut()
     }
 
     /// The connection for a tunnel; its place stays taken for as long as this lives.
@@ -284,14 +308,16 @@ impl Lease {
     /// answered before the upload had come: the rest may never come, and the connection's place stays taken until then.
     fn give_back(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        if let Some(upload) = self.upload.take().filter(|upload| !upload.is_done()) {
-            connection.wire.leave_upload();
-            upload.hold(self.permit.take());
+        let upload = self.upload.take();
+        if connection.wire.leave_upload() {
+            if let Some(upload) = upload {
+                upload.hold(self.permit.take());
+            }
             return;
         }
         let counted = self.permit.take().is_some();
         if counted && connection.wire.is_reusable() {
-            connection.wire.rest();
+            connection.wire.shrink();
             self.pool.0.idle.borrow_mut().push_back(Idle { connection, since: Stopwatch::start() });
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_header::ParseConfig;
 use proxy_header::io::ProxiedStream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +19,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::timer::LazyTimers;
 use crate::proxy::{Connection, Proxy};
 use crate::telemetry::{ConnectionGuard, Metrics};
 
@@ -139,7 +138,7 @@ impl Acceptor {
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http1::Builder::new()
-            .timer(LazyTimers)
+            .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
             .half_close(true)
@@ -162,7 +161,7 @@ impl Acceptor {
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http2::Builder::new(LocalExecutor)
-            .timer(LazyTimers)
+            .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
             .max_pending_accept_reset_streams(H2_RESETS)
             .max_local_error_reset_streams(H2_RESETS)
@@ -186,7 +185,8 @@ async fn unless_left<F: Future>(
     leaving: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut changes = leaving.clone();
-    let mut left = std::pin::pin!(changes.wait_for(|leaving| *leaving));
+    // Whatever is left of the task's budget, it enlists.
+    let mut left = std::pin::pin!(tokio::task::unconstrained(changes.wait_for(|leaving| *leaving)));
     let mut is_enlisted = false;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = serving.as_mut().poll(cx) {

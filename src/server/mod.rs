@@ -16,7 +16,6 @@ mod keeping;
 mod listener;
 mod outbound;
 mod settings;
-mod timer;
 mod tls;
 mod verifiers;
 mod worker;

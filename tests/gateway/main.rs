@@ -35,6 +35,7 @@ mod shared;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;
 mod userinfo;
 mod vault;
 mod wire;

@@ -118,6 +118,10 @@ fn take_data(buffer: &mut BytesMut, left: u64) -> Option<(Bytes, u64)> {
 }
 
 fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    // The parser takes a line without a digit for a size of 0, which would end the body early.
+    if buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+        return Err(Malformed::Chunk);
+    }
     match httparse::parse_chunk_size(buffer) {
         Ok(httparse::Status::Complete((len, size))) => {
             buffer.advance(len);
@@ -195,8 +199,17 @@ mod tests {
     fn malformed_chunks_are_refused() {
         let endless = [b"1;".as_slice(), &[b'x'; MAX_SIZE_LINE]].concat();
         let trailers = [b"0\r\nX: ".as_slice(), &[b'x'; MAX_TRAILERS]].concat();
-        let bad: [&[u8]; 7] =
-            [b"x\r\n", b"-1\r\n", b"1\r\nabc", b"1\r\na\n\n", b"fffffffffffffffff\r\n", &endless, &trailers];
+        let bad: [&[u8]; 9] = [
+            b"x\r\n",
+            b"-1\r\n",
+            b"\r\n\r\n",
+            b";x\r\n\r\n",
+            b"1\r\nabc",
+            b"1\r\na\n\n",
+            b"fffffffffffffffff\r\n",
+            &endless,
+            &trailers,
+        ];
         for bytes in bad {
             let read = read(Framing::chunked(), bytes, bytes.len());
             assert_eq!(read.err(), Some(Malformed::Chunk), "{:?}", &bytes[..bytes.len().min(20)]);

@@ -37,6 +37,8 @@ pub enum Malformed {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
+    /// What the app says of the status, where that is not the usual.
+    pub(super) reason: Option<Bytes>,
     pub(super) headers: HeaderMap,
     /// How the body ends.
     pub(super) framing: Framing,
@@ -114,7 +116,10 @@ fn write_title_case(name: &[u8], out: &mut Vec<u8>) {
 /// # Errors
 /// [`Malformed`].
 pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Malformed> {
-    let Some(Lines { status, version, fields, len }) = parse(buffer)? else {
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    let Some(Lines { status, reason, version, fields, len }) = parse(buffer)? else {
         return if buffer.len() > MAX_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
     };
     let bytes = buffer.split_to(len).freeze();
@@ -124,8 +129,17 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
         headers.append(name, value_of(bytes.slice(value))?);
     }
     let framing = framing(status, version, &headers, asked)?;
-    let keeps = framing != Framing::UntilClose && keeps_alive(version, &headers);
-    Ok(Some(Head { status, headers, framing, keeps }))
+    if let (Framing::Length(length), true) =
+        (framing, headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some())
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    // An answer that tells two lengths is believed for the last time (RFC 9112 section 6.3).
+    let is_told_twice = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    let goes_on = framing != Framing::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
+    let keeps = goes_on && !is_told_twice && keeps_alive(version, &headers);
+    let reason = reason.map(|place| bytes.slice(place));
+    Ok(Some(Head { status, reason, headers, framing, keeps }))
 }
 
 /// Where a field stands.
@@ -136,6 +150,7 @@ struct Field {
 
 struct Lines {
     status: StatusCode,
+    reason: Option<Range<usize>>,
     version: Version,
     fields: SmallVec<[Field; 32]>,
     len: usize,
@@ -167,8 +182,11 @@ fn parse(buffer: &[u8]) -> Result<Option<Lines>, Malformed> {
         .map(|field| Field { name: place(field.name.as_bytes()), value: place(field.value) })
         .collect();
     let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
+    let reason =
+        answer.reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(reason));
+    let reason = reason.map(|reason| place(reason.as_bytes()));
     let version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    Ok(Some(Lines { status, version, fields, len }))
+    Ok(Some(Lines { status, reason, version, fields, len }))
 }
 
 fn value_of(raw: Bytes) -> Result<HeaderValue, Malformed> {
@@ -308,6 +326,8 @@ mod tests {
         for (head_text, keeps) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive\r\n\r\n", true),
@@ -323,6 +343,21 @@ mod tests {
         assert_eq!(old.headers["x-folded"], "one two three");
         assert_eq!(old.headers["x-space"], "1");
         assert_eq!(old.headers.len(), 2);
+    }
+
+    #[test]
+    fn what_an_app_says_of_a_status_is_kept() {
+        for (line, reason) in [
+            ("200 OK", None),
+            ("200 Everything Fine", Some("Everything Fine")),
+            ("499 Quota", Some("Quota")),
+            ("200", None),
+        ] {
+            let said = head(&format!("HTTP/1.1 {line}\r\n\r\n")).reason;
+            assert_eq!(said.as_deref(), reason.map(str::as_bytes), "{line}");
+        }
+        let many = head("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n");
+        assert_eq!(many.headers.get_all(CONTENT_LENGTH).iter().count(), 1);
     }
 
     #[test]

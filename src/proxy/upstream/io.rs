@@ -1,7 +1,7 @@
 //! The bytes of a connection to an upstream: plain or TLS.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -10,6 +10,25 @@ use tokio::net::TcpStream;
 pub(in crate::proxy) enum UpstreamIo {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl UpstreamIo {
+    /// Whether nothing was heard of the other side: no bytes, and not its end. Asks the kernel only if it has told of something,
+    /// and whatever is left of a task's budget.
+    pub(super) fn is_silent(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(stream) => {
+                let mut byte = [0];
+                let mut room = ReadBuf::new(&mut byte);
+                let looking = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut room));
+                let mut cx = Context::from_waker(Waker::noop());
+                pin!(tokio::task::unconstrained(looking)).poll(&mut cx).is_pending()
+            }
+        }
+    }
 }
 
 impl AsyncRead for UpstreamIo {

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Method, Request};
+use http::header::TRAILER;
+use http::{HeaderMap, HeaderName, Method, Request};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
@@ -33,6 +34,8 @@ pub(in crate::proxy) struct Outgoing {
     tail: &'static [u8],
     /// Nothing is to be staged any more.
     is_whole: bool,
+    /// The trailers that the head announces; others are not sent.
+    announced: Vec<HeaderName>,
 }
 
 impl Outgoing {
@@ -42,6 +45,9 @@ impl Outgoing {
     /// [`Malformed::Length`], see [`Sending::of`].
     pub(in crate::proxy) fn new(request: &mut Request<Upload>) -> Result<Self, Malformed> {
         let sending = Sending::of(request.headers())?;
+        if sending == Sending::Nothing && !request.body().is_end_stream() {
+            return Err(Malformed::Length);
+        }
         let staged = write(request, sending);
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
         Ok(Self {
@@ -52,7 +58,8 @@ impl Outgoing {
             written: 0,
             data: Bytes::new(),
             tail: b"",
-            is_whole: sending == Sending::Nothing,
+            is_whole: matches!(sending, Sending::Nothing | Sending::Length(0)),
+            announced: announced(request.headers()),
         })
     }
 
@@ -72,9 +79,14 @@ impl Outgoing {
             if self.is_whole {
                 return Pin::new(io).poll_flush(cx).map_err(SendFault::Io);
             }
-            match ready!(Pin::new(&mut self.upload).poll_frame(cx)) {
-                Some(frame) => self.stage(frame.map_err(SendFault::Body)?)?,
-                None => self.stage_end()?,
+            match Pin::new(&mut self.upload).poll_frame(cx) {
+                Poll::Ready(Some(frame)) => self.stage(frame.map_err(SendFault::Body)?)?,
+                Poll::Ready(None) => self.stage_end()?,
+                Poll::Pending => {
+                    // What was written may wait in the TLS layer, and the app for it.
+                    ready!(Pin::new(io).poll_flush(cx)).map_err(SendFault::Io)?;
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -124,7 +136,10 @@ impl Outgoing {
                         self.staged.extend_from_slice(format!("{count:x}\r\n").as_bytes());
                         self.tail = b"\r\n";
                     }
-                    Sending::Length(left) => *left = left.checked_sub(count).ok_or_else(misframed)?,
+                    Sending::Length(left) => {
+                        *left = left.checked_sub(count).ok_or_else(misframed)?;
+                        self.is_whole = *left == 0;
+                    }
                     Sending::Nothing => return Err(misframed()),
                 }
                 self.data = data;
@@ -151,7 +166,7 @@ impl Outgoing {
 
     fn stage_last_chunk(&mut self, trailers: &HeaderMap) {
         self.staged.extend_from_slice(b"0\r\n");
-        for (name, value) in trailers {
+        for (name, value) in trailers.iter().filter(|(name, _)| self.announced.contains(name)) {
             self.staged.extend_from_slice(name.as_str().as_bytes());
             self.staged.extend_from_slice(b": ");
             self.staged.extend_from_slice(value.as_bytes());
@@ -160,6 +175,11 @@ impl Outgoing {
         self.staged.extend_from_slice(b"\r\n");
         self.is_whole = true;
     }
+}
+
+fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let fields = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|text| text.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 /// The body is not as long as its head says. SECURITY: the app would take what follows for the next request, or wait.

@@ -2,13 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use http::response::Parts;
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, ReadHalf, split};
+use hyper::ext::ReasonPhrase;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, split};
 use tokio::task::AbortHandle;
 
 use super::framing::{Framing, Piece};
@@ -50,9 +51,9 @@ pub(in crate::proxy) enum ExchangeFault {
     Body(BodyError),
 }
 
-impl<E: Into<Broken>> From<E> for ExchangeFault {
-    fn from(fault: E) -> Self {
-        Self::Broken(fault.into())
+impl From<Broken> for ExchangeFault {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
     }
 }
 
@@ -103,10 +104,10 @@ impl Wire {
     /// Whether the connection is idle and nothing was heard on it: neither its end nor an answer that nobody asked for. Asks the
     /// kernel only if it has told of something.
     pub(in crate::proxy) fn is_fresh(&mut self) -> bool {
-        let (Side::Whole(io), true) = (&mut self.io, self.buffer.is_empty()) else { return false };
-        let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        match &mut self.io {
+            Side::Whole(io) => self.buffer.is_empty() && io.is_silent(),
+            Side::Reading(_) | Side::Closed => false,
+        }
     }
 
     /// Whether the connection may carry another request: the answer was read to its end, and the app keeps it open.
@@ -115,7 +116,7 @@ impl Wire {
     }
 
     /// Gives back the memory that a large answer took.
-    pub(in crate::proxy) fn rest(&mut self) {
+    pub(in crate::proxy) fn shrink(&mut self) {
         if self.room > ROOM {
             (self.room, self.buffer) = (ROOM, BytesMut::new());
         }
@@ -139,7 +140,10 @@ impl Wire {
             }
             self.poll_head(&outgoing, &mut interim, cx).map_err(ExchangeFault::from)
         });
-        let head = head.await?;
+        let head = head.await.map_err(|fault| match fault {
+            ExchangeFault::Broken(Broken::Unheard(None)) => Broken::Unheard(lost.take()).into(),
+            fault => fault,
+        })?;
         self.framing = head.framing;
         // What was not sent whole leaves the app in the middle of a request.
         self.keeps = head.keeps && is_sent && lost.is_none();
@@ -188,16 +192,18 @@ impl Wire {
             let sent = poll_fn(|cx| outgoing.poll_send(&mut writing, cx)).await;
             if let Err(why) = sent {
                 tracing::debug!(?why, "an upload ended early");
+                // The other half still reads: the app would wait for the rest.
+                let _ = writing.shutdown().await;
             }
         });
         self.upload = Some(Uploading(Some(task.abort_handle())));
     }
 
-    /// The answer is over, and an upload goes on: it is no longer broken off with this connection.
-    pub(in crate::proxy) fn leave_upload(&mut self) {
-        if let Some(Uploading(task)) = &mut self.upload {
-            *task = None;
-        }
+    /// The answer is over. An upload that goes on is no longer broken off with this connection; returns whether there is one.
+    pub(in crate::proxy) fn leave_upload(&mut self) -> bool {
+        self.upload
+            .as_mut()
+            .is_some_and(|Uploading(task)| task.take().is_some_and(|task| !task.is_finished()))
     }
 
     /// More of the answer's body.
@@ -261,6 +267,9 @@ fn is_interim(status: StatusCode) -> bool {
 fn parts(head: Head) -> Parts {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.headers) = (head.status, head.headers);
+    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+        parts.extensions.insert(reason);
+    }
     parts
 }
 

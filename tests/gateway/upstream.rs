@@ -1,0 +1,152 @@
+//! What the gateway makes of the connections to apps: answers that come early, end oddly, or end connections.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::setup::{BY_HEADER, POLICY, World, config_text};
+use crate::support::wait::soon;
+
+/// An app that does with each connection what it is told.
+async fn app<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+    lines: &str,
+) -> World {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    let text = |_: &str| {
+        let text = config_text(&url, "", BY_HEADER, POLICY).replace("workers = 2", "workers = 1");
+        format!("{text}\n{lines}")
+    };
+    World::from_text(|_| {}, text).await
+}
+
+/// An app that answers every request with the same bytes.
+async fn saying(answer: &'static [u8]) -> World {
+    let serve = move |mut stream: TcpStream| async move {
+        let mut buffer = [0; 4096];
+        while let Ok(1..) = stream.read(&mut buffer).await {
+            let _ = stream.write_all(answer).await;
+        }
+    };
+    app(serve, "").await
+}
+
+async fn raw(world: &World, request: &str) -> String {
+    let answer = soon("the answer", world.browser().raw(request)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn an_upload_comes_whole_though_the_app_has_answered() {
+    const LENGTH: usize = 3_000_000;
+    let (came, mut arrived) = mpsc::unbounded_channel();
+    let serve = move |mut stream: TcpStream| {
+        let came = came.clone();
+        async move {
+            let mut bytes = vec![0; 64 * 1024];
+            let first = stream.read(&mut bytes).await.unwrap();
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            let mut body = first - head;
+            while body < LENGTH {
+                match stream.read(&mut bytes).await {
+                    Ok(count @ 1..) => body += count,
+                    _ => break,
+                }
+            }
+            came.send(body).unwrap();
+        }
+    };
+    let world = app(serve, "").await;
+    let mut browser = world.browser().raw_socket().await;
+    let head = format!("POST /upload HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: {LENGTH}\r\n\r\n");
+    browser.write(&head).await.unwrap();
+    assert_eq!(soon("the early answer", browser.answer(false)).await.unwrap().status, 200);
+    for _ in 0..LENGTH / 1000 {
+        browser.write(&"x".repeat(1000)).await.unwrap();
+    }
+    assert_eq!(soon("the upload", arrived.recv()).await, Some(LENGTH));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_broken_off_after_the_answer_began_does_not_leave_the_app_waiting() {
+    let (ended, mut seen) = mpsc::unbounded_channel();
+    let serve = move |mut stream: TcpStream| {
+        let ended = ended.clone();
+        async move {
+            let mut bytes = vec![0; 64 * 1024];
+            let _ = stream.read(&mut bytes).await.unwrap();
+            // The head of an answer that goes on until the upload has come.
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+                .await
+                .unwrap();
+            while let Ok(1..) = stream.read(&mut bytes).await {}
+            ended.send(()).unwrap();
+        }
+    };
+    let world = app(serve, "[limits]\nbody_bytes = \"4KiB\"").await;
+    let mut browser = world.browser().raw_socket().await;
+    let head = "POST /upload HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    browser.write(head).await.unwrap();
+    // Once the answer has begun, more comes than may.
+    assert_eq!(soon("the answer's head", browser.answer(true)).await.unwrap().status, 200);
+    let _ = browser.write(&format!("2000\r\n{}\r\n", "x".repeat(0x2000))).await;
+    assert_eq!(soon("the end of the upload", seen.recv()).await, Some(()));
+}
+
+#[tokio::test]
+async fn no_word_of_a_browser_takes_the_length_from_its_body() {
+    let world = World::new().await;
+    let request = "POST /echo HTTP/1.1\r\nHost: app.localhost\r\nConnection: close, content-length\r\n\
+                   Content-Length: 5\r\n\r\nhello";
+    let answer = raw(&world, request).await;
+    assert!(answer.contains("\"body\":\"hello\""), "{answer}");
+}
+
+#[tokio::test]
+async fn what_an_app_says_of_a_status_reaches_the_browser() {
+    let world = saying(b"HTTP/1.1 499 Quota Exceeded\r\nContent-Length: 0\r\n\r\n").await;
+    let answer = raw(&world, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 499 Quota Exceeded\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_whose_chunks_are_malformed_is_not_passed_off_as_whole() {
+    let world = saying(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n\r\n\r\n5\r\nworld\r\n0\r\n\r\n",
+    )
+    .await;
+    let answer = raw(&world, GET).await;
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_that_the_app_has_closed_are_closed_though_nobody_asks_for_them() {
+    let (closed, mut seen) = mpsc::unbounded_channel();
+    let serve = move |mut stream: TcpStream| {
+        let closed = closed.clone();
+        async move {
+            let mut bytes = [0; 4096];
+            let _ = stream.read(&mut bytes).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read(&mut bytes).await.unwrap_or(0), 0);
+            closed.send(()).unwrap();
+        }
+    };
+    let world = app(serve, "[limits]\nupstream_idle = \"1s\"").await;
+    assert!(raw(&world, GET).await.ends_with("ok"));
+    let end = tokio::time::timeout(Duration::from_secs(20), seen.recv()).await;
+    assert_eq!(end.expect("it is closed"), Some(()));
+}
