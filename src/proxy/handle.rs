@@ -388,8 +388,10 @@ impl Refusal {
 fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
     let names = &app.id_parameters;
     let raw = parts.uri.path();
-    let path = normalise(if raw.is_empty() { "/" } else { raw }, names).map_err(|_| BadRequest::Path)?;
-    let query = parts.uri.query().map(|query| strip_query(query, names).unwrap_or_else(|| query.to_owned()));
+    let path =
+        normalise(if raw.is_empty() { "/" } else { raw }, &names.path).map_err(|_| BadRequest::Path)?;
+    let bare = |query: &str| strip_query(query, &names.query).unwrap_or_else(|| query.to_owned());
+    let query = parts.uri.query().map(bare);
     Ok((path, query))
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use crate::session::path;
+use crate::session::path::{self, IdParameters};
 
 /// Most addresses of `X-Forwarded-For` that are walked.
 const MAX_HOPS: usize = 32;
@@ -218,7 +218,7 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
 
 /// Takes session ids out of the `Location` of an answer: the browser would send them back, and so would whoever gets
 /// the address from it.
-pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &[String]) {
+pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &IdParameters) {
     let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
     if let Some(bare) = path::strip_location(text, host, id_parameters)
         && let Ok(value) = HeaderValue::from_str(&bare)

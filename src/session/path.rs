@@ -19,6 +19,15 @@ pub struct NormalPath {
     pub had_session_id: bool,
 }
 
+/// Names of parameters that carry a session id (FIELD F11). Compared without case and after decoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdParameters {
+    /// Of the path: `;jsessionid=`.
+    pub path: Vec<String>,
+    /// Of the query: `?PHPSESSID=`.
+    pub query: Vec<String>,
+}
+
 /// A pattern of the configuration over the normalised path: `*` stays within a segment, `**` crosses them.
 #[derive(Clone)]
 pub struct Pattern {
@@ -229,17 +238,17 @@ pub fn strip_query(query: &str, names: &[impl AsRef<str>]) -> Option<String> {
 /// takes cookies (FIELD F11). Only of `host` itself, lower case and with its port: another server's ids are its own.
 /// Returns `None` when nothing had to be removed.
 #[must_use]
-pub fn strip_location(location: &str, host: &str, names: &[impl AsRef<str>]) -> Option<String> {
+pub fn strip_location(location: &str, host: &str, names: &IdParameters) -> Option<String> {
     let (origin, rest) = split_origin(location);
     if !origin.is_empty() && !origin.rsplit('/').next().is_some_and(|o| o.eq_ignore_ascii_case(host)) {
         return None;
     }
     let (target, fragment) = split_before(rest, '#');
     let (path, query) = split_before(target, '?');
-    let stripped = query.strip_prefix('?').and_then(|query| strip_query(query, names));
+    let stripped = query.strip_prefix('?').and_then(|query| strip_query(query, &names.query));
     let mut had_session_id = stripped.is_some();
     let segments = path.split('/').filter_map(|segment| {
-        let (segment, removed) = strip_matrix(segment, names);
+        let (segment, removed) = strip_matrix(segment, &names.path);
         let is_id = is_cookieless_id(&segment);
         had_session_id |= removed || is_id;
         (!is_id).then_some(segment)
@@ -292,7 +301,9 @@ mod tests {
             ("/go?to=http%3A%2F%2Fb.example%2F%3Bjsessionid=x", None),
             ("", None),
         ] {
-            let found = strip_location(location, "a.example", &["jsessionid", "PHPSESSID"]);
+            let names =
+                IdParameters { path: vec!["jsessionid".to_owned()], query: vec!["PHPSESSID".to_owned()] };
+            let found = strip_location(location, "a.example", &names);
             assert_eq!(found.as_deref(), stripped, "{location}");
         }
     }

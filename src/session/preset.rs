@@ -21,6 +21,11 @@ pub struct Preset {
     pub login: Option<&'static str>,
     /// The logout path in the configuration's form, where the framework has one of its own.
     pub logout: Option<&'static str>,
+    /// It reads the id of a session, under its cookie's name, in parameters of the path too (F11). `;jsessionid=` is every
+    /// app's.
+    pub ids_in_path: bool,
+    /// It reads the id of a session, under its cookie's name, in the query too (F11).
+    pub ids_in_query: bool,
     /// After an end the app makes a session under the very id that the browser still sends (F1, R12).
     pub recycles: bool,
     /// Why `track` cannot hold, when it cannot: the cookie is the session itself or changes with every response.
@@ -38,6 +43,8 @@ impl Preset {
         companions: &[],
         login: None,
         logout: None,
+        ids_in_path: false,
+        ids_in_query: false,
         recycles: false,
         needs_vault: None,
         pass_cookies: &[],
@@ -63,6 +70,8 @@ const TOMCAT: Preset = Preset {
     extract: Extract::WithoutRoute,
     // Tomcat, `SingleSignOn` valve: its cookie signs in to every app of the host. `remember-me`: Spring Security, below.
     companions: &["JSESSIONIDSSO", "remember-me"],
+    // Tomcat, `SessionConfig.getSessionUriParamName`: the cookie's name, where the app gave it one.
+    ids_in_path: true,
     ..Preset::NONE
 };
 
@@ -77,6 +86,8 @@ const SPRING: Preset = Preset {
     // `FormLoginConfigurer` and `LogoutConfigurer`: the generated page is at /login, signing out is POST /logout.
     login: Some("/login"),
     logout: Some("POST /logout"),
+    // The container's, as above; Spring Session writes and reads none (`CookieHttpSessionIdResolver`).
+    ids_in_path: true,
     // `CookieCsrfTokenRepository.DEFAULT_CSRF_COOKIE_NAME`: "to support a JavaScript based application".
     pass_cookies: &["XSRF-TOKEN"],
     ..Preset::NONE
@@ -86,6 +97,8 @@ const PHP: Preset = Preset {
     name: "php",
     // php.ini `session.name`.
     cookies: &["PHPSESSID"],
+    // php.ini `session.use_only_cookies` and `session.use_trans_sid`.
+    ids_in_query: true,
     // php.ini `session.use_strict_mode`, 0 by default: an id that PHP does not know begins a session under that very id.
     recycles: true,
     ..Preset::NONE
@@ -193,6 +206,8 @@ const COLDFUSION: Preset = Preset {
     cookies: &["CFTOKEN", "JSESSIONID"],
     // <cflogin> with loginStorage = "cookie": CFAUTHORIZATION_{application}.
     companions: &["CFAUTHORIZATION_*"],
+    // Adobe ColdFusion, `URLSessionFormat` and <cflocation addToken>: CFID, CFTOKEN and jsessionid go into the query.
+    ids_in_query: true,
     // The same CFID and CFTOKEN begin the next session after a time-out (Ben Nadel, "The same CFID-CFTOKEN values are used
     // across ColdFusion session timeouts").
     recycles: true,

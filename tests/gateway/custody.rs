@@ -1,6 +1,6 @@
 //! Which cookies reach the app: dead tokens never, in any spelling (R3, R4, F11).
 
-use crate::setup::{BY_HEADER, POLICY, World, who};
+use crate::setup::{BY_HEADER, POLICY, World, config_text, who};
 use crate::support::app::PASSWORD;
 
 async fn raw(world: &World, target: &str, headers: &str) -> String {
@@ -85,6 +85,26 @@ async fn no_session_id_leaves_in_a_redirect() {
     let answer = String::from_utf8_lossy(&world.browser().raw(request).await).to_lowercase();
     assert!(answer.contains("\r\nlocation: /page?x=1\r\n"), "{answer}");
     assert!(!answer.contains("secret"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_parameter_that_no_framework_takes_for_an_id_is_the_apps_own() {
+    for (preset, cookie, forwarded) in [
+        ("flask", "session", "/talks;session=2?session=5"),
+        ("spring", "SESSION", "/talks?session=5"),
+        ("php", "PHPSESSID", "/talks;session=2?session=5"),
+    ] {
+        let text = |upstream: &str| {
+            let preset = format!("preset = \"{preset}\"");
+            config_text(upstream, "", BY_HEADER, POLICY).replace("cookie = \"SID\"", &preset)
+        };
+        let world = World::from_text(|s| s.cookie = cookie.to_owned(), text).await;
+        raw(&world, "/talks;session=2;jsessionid=x?session=5&jsessionid=x", "").await;
+        assert_eq!(world.app.last_request().target, forwarded, "{preset}");
+        raw(&world, "/talks?PHPSESSID=x", "").await;
+        let expected = if preset == "php" { "/talks?" } else { "/talks?PHPSESSID=x" };
+        assert_eq!(world.app.last_request().target, expected, "{preset}");
+    }
 }
 
 #[tokio::test]
