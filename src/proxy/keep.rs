@@ -63,10 +63,11 @@ fn was_adopted(table: &Table, visit: &Visit, now: Moment) -> bool {
     visit.adopting.iter().any(|(_, _, key)| table.look_up(*key, now).0 != Standing::Unseen)
 }
 
-/// Whether a cookie that is no session's must not give the browser another value of ours than it has: where it could not send
-/// it (a form from another site), and where it has one whose end nobody has told it of yet, or that is held back.
+/// Whether the answer must not give the browser another value of ours than it has: where it could not send it (a form from
+/// another site), unless that is how an identity provider sends back who signs in; and, for a cookie that is no session's,
+/// where it has one whose end nobody has told it of yet, or that is held back.
 fn must_not_begin(table: &Table, visit: &Visit, cookies: Cookies, now: Moment) -> bool {
-    if visit.is_foreign_write {
+    if visit.is_foreign_write && visit.place != Place::SignIn {
         return true;
     }
     let waits = |session: &SessionRef| {

@@ -19,6 +19,8 @@ pub struct Preset {
     pub companions: &'static [&'static str],
     /// The login page, where the framework has one of its own.
     pub login: Option<&'static str>,
+    /// Where people sign in besides a POST to the login page, in the configuration's form.
+    pub sign_in: &'static [&'static str],
     /// The logout path in the configuration's form, where the framework has one of its own.
     pub logout: Option<&'static str>,
     /// It reads the id of a session, under its cookie's name, in parameters of the path too (F11). `;jsessionid=` is every
@@ -42,6 +44,7 @@ impl Preset {
         extract: Extract::Whole,
         companions: &[],
         login: None,
+        sign_in: &[],
         logout: None,
         ids_in_path: false,
         ids_in_query: false,
@@ -187,6 +190,8 @@ const ASPNETCORE: Preset = Preset {
     extract: Extract::Chunked,
     // `CookieAuthenticationDefaults.LoginPath` and `LogoutPath`.
     login: Some("/Account/Login"),
+    // `OpenIdConnectOptions.CallbackPath`: there an identity provider sends people back, by default by a form of its own.
+    sign_in: &["/signin-oidc"],
     logout: Some("/Account/Logout"),
     needs_vault: Some(
         "ASP.NET Core keeps the sign-in in the cookie itself, and every copy of it stays valid after a logout",
@@ -263,7 +268,7 @@ mod tests {
     #[test]
     fn paths_are_in_the_form_in_which_requests_are_compared() {
         for preset in &PRESETS {
-            for path in preset.login.iter().chain(&preset.logout) {
+            for path in preset.login.iter().chain(preset.sign_in).chain(&preset.logout) {
                 let path = path.split(' ').next_back().unwrap();
                 assert_eq!(normalise(path, &[""; 0]).unwrap().path, path, "{}", preset.name);
                 assert!(Pattern::parse(path).unwrap().matches(path));
