@@ -356,6 +356,27 @@ async fn an_identity_provider_may_sign_in_by_a_form_from_its_own_site() {
 }
 
 #[tokio::test]
+async fn the_deletion_of_one_of_several_session_cookies_is_a_log_out() {
+    for custody in ["track", "vault"] {
+        let text = |upstream: &str| {
+            let lines = format!("custody = \"{custody}\"");
+            config_text(upstream, &lines, BY_HEADER, POLICY)
+                .replace("cookie = \"SID\"", "cookie = [\"SID\", \"AUTH\"]")
+        };
+        let sets = |field: &str| vec![("Set-Cookie".to_owned(), field.to_owned())];
+        let habits = |s: &mut Switches| {
+            s.identity_headers = true;
+            s.extra_headers = sets("AUTH=ticket; Path=/");
+        };
+        let world = World::from_text(habits, text).await;
+        let browser = world.signed_in("ann").await;
+        world.app.set(|s| s.extra_headers = sets("AUTH=; Path=/; Max-Age=0"));
+        browser.fetch("/poll").await;
+        assert_eq!(world.ends_of("ann"), ["logout"], "{custody}");
+    }
+}
+
+#[tokio::test]
 async fn the_gateways_own_pages_know_the_session_by_our_cookie() {
     let world = world_with(|_| ()).await;
     let browser = world.signed_in("ann").await;
