@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use super::learn::Standpoint;
+use super::standpoint::Standpoint;
 use super::visit::Visit;
 use crate::session::cookie::{RequestCookies, deletion};
 use crate::session::gate::{Place, Standing};

@@ -7,10 +7,11 @@ use http::header::SET_COOKIE;
 
 use super::keep::{self, Keeping};
 use super::set_cookies::{ResponseCookies, withhold};
+use super::standpoint::Standpoint;
 use super::visit::Visit;
 use crate::session::gate::{Place, Standing};
 use crate::session::identity::Identity;
-use crate::session::lesson::{Carried, Cookies, Lesson, Taught, gives_other_roles, learn, outlives};
+use crate::session::lesson::{Cookies, Lesson, Taught, gives_other_roles, learn, outlives};
 use crate::session::profile::CookieKind;
 use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
@@ -51,23 +52,6 @@ pub(super) enum Learned {
     JarFull,
     /// It goes to the browser once the store has what it changed (R22).
     PassesWhenSafe,
-}
-
-/// The session that a response speaks about, as it stands at this moment.
-pub(super) struct Standpoint {
-    session: Option<(SessionRef, TokenKey)>,
-    pub(super) record: Option<Session>,
-    /// Why there is none, where the request carried one.
-    lost: Option<Lost>,
-}
-
-/// What became of a session between request and response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lost {
-    /// It is over.
-    Over,
-    /// A sign-in replaced the value that the request carried (R10), before it was judged or after.
-    Replaced,
 }
 
 /// One response, as the lesson reads it.
@@ -274,60 +258,6 @@ fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<New
         return tokens;
     }
     visit.adopted_tokens(table).into_iter().chain(tokens).collect()
-}
-
-impl Standpoint {
-    fn carried(&self) -> Carried<'_> {
-        match self.lost {
-            Some(Lost::Over) => {
-                let end = self.record.as_ref().and_then(Session::ended);
-                return Carried::Over { by_app: end.is_some_and(|end| !end.reason.is_told()) };
-            }
-            Some(Lost::Replaced) => return Carried::Replaced,
-            None => {}
-        }
-        let (Some((_, key)), Some(record)) = (&self.session, &self.record) else { return Carried::Nothing };
-        let current = record.is_current(*key);
-        match record.identity.as_deref() {
-            Some(identity) if record.times.signed_in_at.is_some() => Carried::SignedIn { identity, current },
-            Some(_) | None => Carried::Anonymous { current },
-        }
-    }
-
-    /// Somebody may have just signed in on the carried anonymous session.
-    fn signs_in(&self, visit: &Visit) -> bool {
-        visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
-    }
-
-    /// Where the session of `visit` stands.
-    pub(super) fn of_visit(table: &Table, visit: &Visit, now: Moment) -> Self {
-        match visit.carried() {
-            None if visit.overtaken => Self { session: None, record: None, lost: Some(Lost::Replaced) },
-            carried => Self::of(table, carried, visit.began, now),
-        }
-    }
-
-    /// Where the session stands whose token was live when the request was judged, at `began`.
-    fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, began: Moment, now: Moment) -> Self {
-        let none = |lost| Self { session: None, record: None, lost };
-        let Some((session, key)) = session else { return none(None) };
-        let record = table.read(&session, now);
-        if record.is_forgotten() {
-            return none(None);
-        }
-        let live = record.is_live(now);
-        if live && !record.holds(key) && !is_rotated_away(&record, began) {
-            return none(Some(Lost::Replaced));
-        }
-        Self { session: Some((session, key)), record: Some(record), lost: (!live).then_some(Lost::Over) }
-    }
-}
-
-/// Whether a value that has been lost since `began` fell out by rotation: its grace is over, or more values than a session
-/// holds came after it. Nobody has signed in since, so the answer still speaks about this session; its own values are too
-/// late, as `rotate` says. Without a user it makes no difference who was first.
-fn is_rotated_away(record: &Session, began: Moment) -> bool {
-    record.times.signed_in_at.is_some_and(|at| at < began)
 }
 
 /// Where the response's session stands, and what the response does to its cookies.
