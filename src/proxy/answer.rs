@@ -53,7 +53,7 @@ pub(super) fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Te
 }
 
 /// Has the browser forget what belonged to the session: its cookies, with the very attributes they were set with (FIELD
-/// F10), unless the answer sets them anew; and what it keeps of the app's pages, where that is asked for.
+/// F10), unless the answer sets them anew; and what it keeps of the app's pages ([`clear`]).
 pub(super) fn forget(app: &AppSite, session: &Session, headers: &mut HeaderMap) {
     for shape in session.shapes() {
         if !sets_name(headers, &shape.name)
@@ -62,6 +62,11 @@ pub(super) fn forget(app: &AppSite, session: &Session, headers: &mut HeaderMap) 
             headers.append(SET_COOKIE, value);
         }
     }
+    clear(app, headers);
+}
+
+/// Has the browser forget what it keeps of the app's pages, where that is asked for.
+pub(super) fn clear(app: &AppSite, headers: &mut HeaderMap) {
     if app.config.clear_on_end {
         // Not "cookies": that would take those of every other app below the same registered domain.
         headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\", \"storage\""));

@@ -67,17 +67,41 @@ struct Heard<'a> {
 struct Done {
     learned: Learned,
     keeping: Keeping,
-    /// The session that the app signed out.
-    signed_out: Option<SessionRef>,
+    over: Option<(SessionRef, Over)>,
+}
+
+/// How this very answer ended the session of its request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The app signed its user out.
+    SignedOut,
+    /// Somebody signed in on it; another one goes on in its place.
+    SignedInAnew,
+}
+
+impl Over {
+    const fn by(lesson: Lesson) -> Option<Self> {
+        match lesson {
+            Lesson::Logout | Lesson::LogoutAndStart => Some(Self::SignedOut),
+            Lesson::Supersede | Lesson::Switch => Some(Self::SignedInAnew),
+            Lesson::Nothing
+            | Lesson::Withhold
+            | Lesson::Start
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Rotate => None,
+        }
+    }
 }
 
 impl Done {
     fn with(learned: Learned) -> Self {
-        Self { learned, keeping: Keeping::default(), signed_out: None }
+        Self { learned, keeping: Keeping::default(), over: None }
     }
 }
 
-/// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
+/// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser. Says too how
+/// the answer ended the session of its request, if it did.
 pub(super) fn apply(
     table: &Table,
     visit: &mut Visit,
@@ -85,7 +109,7 @@ pub(super) fn apply(
     named: &Named,
     headers: &mut HeaderMap,
     now: Moment,
-) -> Learned {
+) -> (Learned, Option<Over>) {
     let sets = match &visit.app.vault {
         Some(_) => headers.contains_key(SET_COOKIE),
         None => !cookies.configured.is_empty(),
@@ -95,7 +119,7 @@ pub(super) fn apply(
     }
     // Most responses say nothing: then `learn` draws no lesson, wherever the session stands.
     if named.is_silent() && !sets && visit.adopting.is_empty() {
-        return Learned::Passes;
+        return (Learned::Passes, None);
     }
     let heard = Heard { table, visit, cookies, named, now };
     let done = (0..MAX_LESSONS).find_map(|_| heard.lesson(headers)).unwrap_or(Done::with(Learned::Withheld));
@@ -103,8 +127,9 @@ pub(super) fn apply(
     if !passes && sets {
         visit.app.metrics.withheld();
     }
+    let signed_out = done.over.as_ref().filter(|(_, over)| *over == Over::SignedOut);
     match &visit.app.vault {
-        Some(vault) => done.keeping.hand_out(vault, table, done.signed_out.as_ref(), headers, now),
+        Some(vault) => done.keeping.hand_out(vault, table, signed_out.map(|(ended, _)| ended), headers, now),
         None if !passes && sets => withhold(&visit.app, headers),
         None => {}
     }
@@ -112,7 +137,7 @@ pub(super) fn apply(
         keep::delete_adopted(visit, headers);
         visit.adopting = vec![(0, String::new(), key)];
     }
-    done.learned
+    (done.learned, done.over.map(|(_, over)| over))
 }
 
 impl Heard<'_> {
@@ -171,7 +196,6 @@ impl Heard<'_> {
         self.notice(lesson);
         let minted = visit.app.vault.as_ref().and_then(|_| keeping.key());
         self.follow_up(&standpoint, lesson, &taught, minted, headers);
-        let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
         // What the browser comes back with may reach another gateway (R23).
         let is_shared = table.is_shared() && (lesson != Lesson::Nothing || visit.app.vault.is_some());
         let signed_in = standpoint.record.as_ref().is_some_and(|record| record.times.signed_in_at.is_some());
@@ -180,8 +204,8 @@ impl Heard<'_> {
         } else {
             Learned::Passes
         };
-        let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
-        Some(Done { learned, keeping, signed_out })
+        let over = standpoint.session.map(|(session, _)| session).zip(Over::by(lesson));
+        Some(Done { learned, keeping, over })
     }
 
     /// Counts what an app may do all the time, and should not.
