@@ -431,6 +431,7 @@ fn visit(
         passed_end: None,
         active_before: None,
         adopting: Vec::new(),
+        chunks: Vec::new(),
         app,
     });
     visit.carry(intake);

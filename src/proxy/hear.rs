@@ -51,7 +51,7 @@ impl Proxy {
         match (over, &visit.session) {
             (Over::SignedOut, Some((session, _))) => {
                 let ended = self.shared.table.read(session, now);
-                answer::forget(&visit.app, &ended, &mut head.headers);
+                answer::forget(visit, &ended, &mut head.headers);
             }
             (Over::SignedInAnew, _) | (Over::SignedOut, None) => {
                 answer::clear(&visit.app, &mut head.headers);

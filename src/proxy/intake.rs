@@ -41,6 +41,8 @@ pub(super) struct Intake {
     pub cookie: Option<Option<Vec<u8>>>,
     /// Unseen tokens that travel on to be adopted: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
+    /// Names of the chunks of configured cookies, whether they belong to one or not.
+    pub chunks: Vec<String>,
 }
 
 /// Whom a request is for.
@@ -132,6 +134,7 @@ impl Intake {
             active_before,
             cookie,
             adopting,
+            chunks: cookies.chunks.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
         }
     }
 }

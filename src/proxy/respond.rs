@@ -289,7 +289,7 @@ impl Proxy {
         };
         if let (Action::TellByPassing { .. }, Some(ended)) = (action, &visit.passed_end) {
             // The end was told by letting the request pass.
-            answer::forget(&visit.app, ended, &mut head.headers);
+            answer::forget(&visit, ended, &mut head.headers);
         }
         match (upgrade, browser) {
             (None, _) => self.stream(&visit, head, lease, bound, access),

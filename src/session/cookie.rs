@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::chunks::{Joined, Piece, join};
+use super::chunks::{Joined, MAX_CHUNKS, Piece, join};
 use super::cookie_date::read_cookie_date;
 use super::profile::{CookieKind, CookieRule, Extract, rule_for};
 use super::{Moment, Span};
@@ -46,6 +46,8 @@ pub struct RequestCookies<'a> {
     pairs: SmallVec<[Option<&'a [u8]>; 8]>,
     /// Chunked cookies until all pairs are read.
     pieces: Vec<Piece<'a>>,
+    /// Names of the chunks, in the order sent, whether they belong to a cookie or not; the first [`MAX_CHUNKS`].
+    pub chunks: Vec<&'a [u8]>,
     /// Chunks were stripped that belong to no cookie.
     had_leftovers: bool,
     /// The configured cookies, in the order sent, over all header fields; a chunked one stands where its base stood.
@@ -61,6 +63,7 @@ impl<'a> RequestCookies<'a> {
         let mut parsed = Self {
             pairs: SmallVec::new(),
             pieces: Vec::new(),
+            chunks: Vec::new(),
             had_leftovers: false,
             tokens: SmallVec::new(),
             dropped: 0,
@@ -88,7 +91,12 @@ impl<'a> RequestCookies<'a> {
         if let Some((rule, found)) = rule_for(rules, name) {
             if found.extract == Extract::Chunked {
                 let (base, number) = match found.chunk_of(name) {
-                    Some((base, number)) => (base, Some(number)),
+                    Some((base, number)) => {
+                        if self.chunks.len() < MAX_CHUNKS {
+                            self.chunks.push(name);
+                        }
+                        (base, Some(number))
+                    }
                     None => (name, None),
                 };
                 self.pieces.push(Piece { base, number, value, pair: self.pairs.len(), rule });
