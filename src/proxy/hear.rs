@@ -77,9 +77,7 @@ impl Proxy {
         mut now: Moment,
     ) -> Result<(), (Response<Body>, &'static str)> {
         let table = &self.shared.table;
-        if visit.app.vault.is_none() {
-            harden_cookies(&visit.app, &mut head.headers, visit.https);
-        }
+        harden_cookies(&visit.app, &mut head.headers, visit.https);
         let mut cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
             let signed_in =
@@ -94,6 +92,7 @@ impl Proxy {
             if let Some(response) = self.ended_meanwhile(visit, now) {
                 return Err((response, "ended"));
             }
+            harden_cookies(&visit.app, &mut head.headers, visit.https);
             cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         }
         let new_value = visit.form_user.is_some() && self.brings_new_value(visit, &cookies, head, now);

@@ -207,6 +207,21 @@ async fn nobody_but_the_app_commands_and_only_where_it_may() {
 }
 
 #[tokio::test]
+async fn what_the_app_forgot_is_added_also_where_it_sets_the_cookie_when_asked_for_the_user() {
+    let userinfo = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    let habits = |s: &mut Switches| {
+        s.attributes.http_only = false;
+        s.rolling = true;
+    };
+    let world = World::with(habits, "harden = [\"httponly\"]", userinfo, POLICY).await;
+    let browser = world.browser();
+    let form = [("username", "ann"), ("password", crate::support::app::PASSWORD)];
+    browser.send(crate::support::browser::Ask::form("/login", &form).no_follow()).await.unwrap();
+    assert_eq!(world.app.requests_to("/api/whoami").len(), 1);
+    assert!(browser.jar(|jar| jar.all().iter().all(|cookie| cookie.name == "SID" && cookie.http_only)));
+}
+
+#[tokio::test]
 async fn what_the_app_forgot_is_added_to_its_session_cookie() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::of("app.localhost");
