@@ -191,6 +191,26 @@ async fn where_so_chosen_nothing_is_answered_that_the_store_cannot_confirm() {
 }
 
 /// Starts a gateway on the directory of another one; the fault that it leaves with.
+#[tokio::test]
+async fn a_jar_that_changes_with_every_answer_waits_for_no_store() {
+    for on_outage in ["local", "refuse"] {
+        let store = format!("on_outage = \"{on_outage}\"");
+        let mut kept =
+            Durable::with(|s| s.profile = Profile::RotateEach, "custody = \"vault\"", &store).await;
+        let ann = kept.world.signed_in("ann").await;
+        let blocker = kept.database();
+        blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        for _ in 0..3 {
+            assert_eq!(who(&ann).await.as_deref(), Some("ann"), "{on_outage}");
+        }
+        assert_eq!(kept.world.count("tenure_unconfirmed_total"), 0, "nobody waited");
+        blocker.execute_batch("ROLLBACK").unwrap();
+        drop(blocker);
+        kept.restart(&[&ann]).await;
+        assert_eq!(who(&ann).await.as_deref(), Some("ann"), "the jar was written behind");
+    }
+}
+
 fn fault_of(text: &str, kept: &Durable) -> String {
     let config = check_text("test.toml", text, Path::new(".")).unwrap();
     match Gateway::start(config, kept.world.clock.clone()) {
