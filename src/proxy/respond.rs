@@ -23,7 +23,7 @@ use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
-use crate::session::path::without_parameters;
+use crate::session::path::loosened;
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
@@ -388,10 +388,8 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
     if visit.method != Method::POST {
         return None;
     }
-    let bare = without_parameters(&visit.path);
-    let here = |form: &LoginForm| {
-        form.path.matches(&visit.path) || bare.as_deref().is_some_and(|bare| form.path.matches(bare))
-    };
+    let loose = loosened(&visit.path);
+    let here = |form: &LoginForm| form.path.matches_loosely(&visit.path, &loose);
     visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
         SourceKind::LoginForm(form) if here(form) => Some((index, form.user.clone())),
         SourceKind::LoginForm(_)

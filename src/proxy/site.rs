@@ -12,7 +12,7 @@ use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
 use crate::session::gate::{Place, Rules, Unseen};
 use crate::session::identity::SourceKind;
-use crate::session::path::{IdParameters, NormalPath, without_parameters};
+use crate::session::path::{IdParameters, NormalPath, loosened};
 use crate::session::preset::Preset;
 use crate::session::profile::{CookieKind, CookieRule, NamePattern};
 use crate::session::record::AppId;
@@ -179,12 +179,9 @@ impl AppSite {
     /// Where a request goes. Signing in and out come first: a pattern of `public` must not hide them.
     #[must_use]
     pub fn place(&self, asked: &Asked<'_>, path: &NormalPath) -> Place {
-        // An app that takes no notice of path parameters must not be signed in to unseen.
-        let bare = without_parameters(&path.path);
-        let method = asked.method.as_str();
-        let fits = |rule: &MethodPath| {
-            rule.matches(method, &path.path) || bare.as_deref().is_some_and(|bare| rule.matches(method, bare))
-        };
+        // An app that takes no notice of case, path parameters or slashes must not be signed in to unseen.
+        let (method, loose) = (asked.method.as_str(), loosened(&path.path));
+        let fits = |rule: &MethodPath| rule.matches_loosely(method, &path.path, &loose);
         if self.config.sign_in.iter().any(fits) {
             return Place::SignIn;
         }

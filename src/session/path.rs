@@ -3,6 +3,7 @@
 //! Normal form: RFC 3986 dot segments removed, escapes of unreserved characters decoded and the others written in
 //! upper case, session ids in the path removed. Empty segments (`//`) and `%2f` stay as they are.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -33,6 +34,8 @@ pub struct IdParameters {
 pub struct Pattern {
     text: String,
     glob: GlobMatcher,
+    /// Over paths as [`loosened`] has them, whatever their case.
+    loose: Box<GlobMatcher>,
 }
 
 impl Pattern {
@@ -44,18 +47,30 @@ impl Pattern {
         if !text.starts_with('/') {
             return Err(format!("the path pattern {text:?} must start with \"/\""));
         }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(false)
-            .build()
-            .map_err(|error| format!("the path pattern {text:?} cannot be read: {}", error.kind()))?;
-        Ok(Self { text: text.to_owned(), glob: glob.compile_matcher() })
+        let compile = |text: &str, any_case| {
+            let glob = GlobBuilder::new(text)
+                .literal_separator(true)
+                .backslash_escape(false)
+                .case_insensitive(any_case)
+                .build()
+                .map_err(|error| format!("the path pattern {text:?} cannot be read: {}", error.kind()))?;
+            Ok::<_, String>(glob.compile_matcher())
+        };
+        let loose = Box::new(compile(&loosened(text), true)?);
+        Ok(Self { text: text.to_owned(), glob: compile(text, false)?, loose })
     }
 
     /// Whether the normalised `path` is matched.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         self.glob.is_match(path)
+    }
+
+    /// Whether some app takes the normalised `path` for one that is matched: `loose` is what [`loosened`] makes of it, and
+    /// case is ignored, as by ASP.NET and Express. For what must not happen unseen, in whatever spelling.
+    #[must_use]
+    pub fn matches_loosely(&self, path: &str, loose: &str) -> bool {
+        self.matches(path) || self.loose.is_match(loose)
     }
 
     /// The pattern as written.
@@ -206,12 +221,16 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if removed { (kept, true) } else { (segment.to_owned(), false) }
 }
 
-/// The path without path parameters, where it has any: `/login;x=1/a` is `/login/a` to servers that know them (Tomcat),
-/// and itself to all others.
+/// The path as the most careless of servers reads it: without path parameters (`/login;x=1/a` is `/login/a` to Tomcat), empty
+/// segments (Apache merges slashes) and a slash at the end (Express).
 #[must_use]
-pub fn without_parameters(path: &str) -> Option<String> {
-    let bare = |segment: &'_ str| segment.split(';').next().unwrap_or_default().to_owned();
-    path.contains(';').then(|| path.split('/').map(bare).collect::<Vec<_>>().join("/"))
+pub fn loosened(path: &str) -> Cow<'_, str> {
+    if !(path.contains(';') || path.contains("//") || path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let bare = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    let segments: Vec<&str> = bare.filter(|segment| !segment.is_empty()).collect();
+    Cow::Owned(format!("/{}", segments.join("/")))
 }
 
 /// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
@@ -371,6 +390,25 @@ mod tests {
         assert_eq!(strip_query("%50HPSESSID=x", &["PHPSESSID"]).as_deref(), Some(""));
         assert_eq!(strip_query("PHPSESSID%00a=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
         assert_eq!(strip_query("PHPSESSID[]=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn patterns_are_matched_in_every_spelling_where_that_is_asked_for() {
+        for (pattern, path, expected) in [
+            ("/login", "/LogIn", true),
+            ("/login", "//login/", true),
+            ("/login", "/login;x=1//", true),
+            ("/accounts/login/", "/accounts/login", true),
+            ("/auth/*", "/Auth/callback/", true),
+            ("/", "//", true),
+            ("/a;v=1", "/a;v=1", true),
+            ("/login", "/loginx", false),
+            ("/login", "/login/x", false),
+            ("/login", "/", false),
+        ] {
+            let found = Pattern::parse(pattern).unwrap().matches_loosely(path, &loosened(path));
+            assert_eq!(found, expected, "{pattern} {path}");
+        }
     }
 
     #[test]

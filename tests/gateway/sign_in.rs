@@ -2,8 +2,8 @@
 
 use tenure::store::StateFilter;
 
-use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
-use crate::support::app::{Profile, Resurrect, Switches};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, post_login, sign_in, who};
+use crate::support::app::{PASSWORD, Profile, Resurrect, Switches};
 use crate::support::browser::{Ask, Mode};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -35,6 +35,31 @@ async fn an_anonymous_session_becomes_a_signed_in_one_and_keeps_its_id() {
     let fixed = browser.fetch_with_cookie("/me", &format!("SID={old}")).await;
     assert_eq!(fixed.json()["user"], serde_json::Value::Null);
     assert!(!world.app.saw_token(&old));
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_signs_in_or_out_unseen() {
+    let habits = |s: &mut Switches| {
+        s.any_spelling = true;
+        s.anonymous_cookie = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let world = World::with(habits, "", BY_FORM, POLICY).await;
+    let spell = |path: &str| {
+        let capitals = path.to_uppercase();
+        // A browser takes what begins with two slashes for another host.
+        let doubled = format!("/x/../{path}");
+        [capitals, format!("{path}/"), format!("{path};a=b"), format!("{doubled};a=b//"), doubled]
+    };
+    for (n, (login, logout)) in spell("/login").iter().zip(&spell("/logout")).enumerate() {
+        let (browser, user) = (world.browser(), format!("ann{n}"));
+        let form = [("username", user.as_str()), ("password", PASSWORD)];
+        browser.send(Ask::form(login, &form).no_follow()).await.unwrap();
+        assert_eq!(who(&browser).await.as_deref(), Some(&*user), "{login}: the app has signed in");
+        assert_eq!(world.live_of(&user).len(), 1, "{login}");
+        browser.send(Ask::get(Mode::Navigate, logout).no_follow()).await.unwrap();
+        assert_eq!(world.ends_of(&user), ["logout"], "{logout}");
+    }
 }
 
 #[tokio::test]

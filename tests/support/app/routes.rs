@@ -1,5 +1,6 @@
 //! What stands behind each path.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::json;
@@ -47,7 +48,7 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Answers; `visit` carries the session in and the cookies out.
     pub async fn reply(&self, visit: &mut Visit) -> Reply {
-        let whole = match (self.head.method.as_str(), self.path()) {
+        let whole = match (self.head.method.as_str(), &*self.path()) {
             ("POST", "/login") => self.sign_in(visit).await,
             ("POST", "/mfa") => self.second_step(visit).await,
             (_, "/login") => self.login_form(200),
@@ -75,9 +76,15 @@ impl Exchange<'_> {
         Reply::Whole(whole)
     }
 
-    fn path(&self) -> &str {
+    fn path(&self) -> Cow<'_, str> {
         let path = self.head.path();
-        if self.s.url_ids { path.split(';').next().unwrap_or(path) } else { path }
+        if self.s.any_spelling {
+            let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+            let segments: Vec<_> = segments.filter(|segment| !segment.is_empty()).collect();
+            return format!("/{}", segments.join("/").to_lowercase()).into();
+        }
+        let path = if self.s.url_ids { path.split(';').next().unwrap_or(path) } else { path };
+        path.into()
     }
 
     fn number(&self, name: &str) -> Option<u64> {

@@ -131,6 +131,8 @@ pub struct Switches {
     pub last_duplicate: bool,
     /// The session id is also read from `;name=` in the path and `?name=` in the query.
     pub url_ids: bool,
+    /// Case, empty segments, a slash at the end and path parameters make no other page (ASP.NET and Express, Apache, Tomcat).
+    pub any_spelling: bool,
     /// What `/slow` does at its end.
     pub resurrect: Resurrect,
     /// The form field of the user's name.
@@ -187,6 +189,7 @@ impl Default for Switches {
             replay: false,
             last_duplicate: false,
             url_ids: false,
+            any_spelling: false,
             resurrect: Resurrect::None,
             user_field: "username".to_owned(),
             rolling: false,
