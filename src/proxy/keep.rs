@@ -138,7 +138,12 @@ impl Keeping {
         let mut jar = kept.jar;
         match lesson {
             Lesson::Nothing | Lesson::Withhold | Lesson::Rotate => return Self::default(),
-            Lesson::Start | Lesson::SignIn | Lesson::Identify | Lesson::Supersede | Lesson::Switch => {}
+            Lesson::Start
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Join
+            | Lesson::Supersede
+            | Lesson::Switch => {}
             Lesson::Logout | Lesson::LogoutAndStart => {
                 vault.forget_sign_in(&mut jar);
                 vault.store(&mut jar, headers, &visit.site(), now);

@@ -89,6 +89,7 @@ impl Over {
             | Lesson::Start
             | Lesson::SignIn
             | Lesson::Identify
+            | Lesson::Join
             | Lesson::Rotate => None,
         }
     }
@@ -220,6 +221,7 @@ impl Heard<'_> {
             | Lesson::Withhold
             | Lesson::SignIn
             | Lesson::Identify
+            | Lesson::Join
             | Lesson::Rotate
             | Lesson::Supersede
             | Lesson::Switch
@@ -271,7 +273,7 @@ impl Heard<'_> {
 }
 
 fn goes_on(lesson: Lesson) -> bool {
-    matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify)
+    matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify | Lesson::Join)
 }
 
 /// The response's tokens; where it sets none, those that are being adopted (R14).
@@ -372,13 +374,16 @@ fn carry_out(
             enrolled
         }
         (Lesson::Identify, Some((session, _)), Some(identity)) => {
-            enrolled(&table.identify(session, tokens, identity, now))
+            let identify = || table.identify(session, tokens, identity, now);
+            enrolled(&seen_early_or_not(table, visit, session, identify))
         }
+        (Lesson::Join, Some((session, _)), Some(_)) => table.join(session, tokens, now),
         (Lesson::Supersede, Some((session, _)), Some(identity)) => {
             enrolled(&table.succeed(session, EndReason::Superseded, newcomer(), identity, now))
         }
         (Lesson::Switch, Some((session, _)), Some(identity)) => {
-            enrolled(&table.succeed(session, EndReason::AccountSwitched, newcomer(), identity, now))
+            let switch = || table.succeed(session, EndReason::AccountSwitched, newcomer(), identity, now);
+            enrolled(&seen_early_or_not(table, visit, session, switch))
         }
         (Lesson::Logout | Lesson::LogoutAndStart, Some((session, _)), _) => {
             table.end(session, EndReason::Logout, None, now);
@@ -394,12 +399,26 @@ fn carry_out(
             Lesson::Rotate
             | Lesson::SignIn
             | Lesson::Identify
+            | Lesson::Join
             | Lesson::Supersede
             | Lesson::Switch
             | Lesson::Logout
             | Lesson::LogoutAndStart,
             ..,
         ) => false,
+    }
+}
+
+/// Where the configuration says that people sign in elsewhere, the answer of the sign-in itself may still be on its way.
+fn seen_early_or_not(
+    table: &Table,
+    visit: &Visit,
+    carried: &SessionRef,
+    enrol: impl FnOnce() -> Enrolled,
+) -> Enrolled {
+    match visit.place == Place::SignIn || visit.app.config.sign_in.is_empty() {
+        true => enrol(),
+        false => table.sign_in_early(carried, enrol),
     }
 }
 

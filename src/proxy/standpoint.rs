@@ -25,6 +25,8 @@ pub(super) enum Lost {
     Over,
     /// A sign-in replaced the value that the request carried (R10), before it was judged or after.
     Replaced,
+    /// Neither: this is the answer of that very sign-in, and another one showed it before. The session is the one signed in on.
+    Early,
 }
 
 impl Standpoint {
@@ -36,6 +38,10 @@ impl Standpoint {
                 return Carried::Over { by_app: end.is_some_and(|end| !end.reason.is_told()) };
             }
             Some(Lost::Replaced) => return Carried::Replaced,
+            Some(Lost::Early) => {
+                let identity = self.record.as_ref().and_then(|record| record.identity.as_deref());
+                return identity.map_or(Carried::Replaced, |identity| Carried::Early { identity });
+            }
             None => {}
         }
         let (Some((_, key)), Some(record)) = (&self.session, &self.record) else { return Carried::Nothing };
@@ -55,8 +61,21 @@ impl Standpoint {
     pub(super) fn of_visit(table: &Table, visit: &Visit, now: Moment) -> Self {
         match visit.carried() {
             None if visit.overtaken => Self { session: None, record: None, lost: Some(Lost::Replaced) },
-            carried => Self::of(table, carried, visit.began, now),
+            carried => {
+                let standpoint = Self::of(table, carried.clone(), visit.began, now);
+                let is_lost = standpoint.lost.is_some() && visit.place == Place::SignIn;
+                let early = is_lost.then(|| Self::of_early(table, &carried?.0, now)).flatten();
+                early.unwrap_or(standpoint)
+            }
         }
+    }
+
+    /// Where the session stands on which another answer has signed in whoever was signing in with `carried`.
+    fn of_early(table: &Table, carried: &SessionRef, now: Moment) -> Option<Self> {
+        let session = table.early_sign_in(carried, now)?;
+        let record = table.read(&session, now);
+        let key = record.current_tokens().first()?.key;
+        Some(Self { session: Some((session, key)), record: Some(record), lost: Some(Lost::Early) })
     }
 
     /// Where the session stands whose token was live when the request was judged, at `began`.

@@ -349,7 +349,13 @@ impl Table {
         }
     }
 
-    fn relink_changed(&self, cell: &Arc<Cell>, tokens: &[NewToken], fell_out: FellOut, now: Moment) {
+    pub(super) fn relink_changed(
+        &self,
+        cell: &Arc<Cell>,
+        tokens: &[NewToken],
+        fell_out: FellOut,
+        now: Moment,
+    ) {
         self.mark(cell, Changed::RECORD);
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         let keys = tokens.iter().map(|token| token.key).chain(fell_out.keys);

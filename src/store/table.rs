@@ -11,6 +11,7 @@ use super::anonymous::AnonymousClass;
 use super::audit::Audit;
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
+use super::early::Early;
 use super::journal::{Changed, Journal};
 use super::sharing::Sharing;
 use super::sweep::{Remembered, Wheel};
@@ -48,6 +49,7 @@ pub struct Table {
     /// Held while the book is replaced, so that no two books get one number.
     changing: Mutex<()>,
     pub(super) anonymous: Mutex<AnonymousClass>,
+    pub(super) early: Mutex<Early>,
     pub(super) wheel: Mutex<Wheel>,
     pub(super) remembered: Mutex<Remembered>,
     /// Shapes of cookies, shared by sessions (R30). Bounded: see `intern`.
@@ -104,6 +106,7 @@ impl Table {
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
             anonymous: Mutex::default(),
+            early: Mutex::default(),
             wheel: Mutex::default(),
             remembered: Mutex::default(),
             shapes: DashMap::new(),

@@ -122,21 +122,27 @@ impl Exchange<'_> {
             self.app.sessions.lock().half_way(self.s, visit, user);
             return self.redirect(302, "/mfa");
         }
-        self.welcome(visit, user, &fields)
+        self.welcome(visit, user, &fields).await
     }
 
     async fn second_step(&self, visit: &mut Visit) -> Answer {
         let fields = form::fields(self.head, self.body).await;
         let user = self.app.sessions.lock().waiting(visit);
         match user {
-            Some(user) if form::value(&fields, "code") == MFA_CODE => self.welcome(visit, &user, &fields),
+            Some(user) if form::value(&fields, "code") == MFA_CODE => {
+                self.welcome(visit, &user, &fields).await
+            }
             Some(_) => self.redirect(302, "/mfa?error=1"),
             None => self.redirect(302, "/login"),
         }
     }
 
-    fn welcome(&self, visit: &mut Visit, user: &str, fields: &[(String, String)]) -> Answer {
+    /// Signs in; with `?hold` the answer waits at the app's gate.
+    async fn welcome(&self, visit: &mut Visit, user: &str, fields: &[(String, String)]) -> Answer {
         self.app.sessions.lock().sign_in(self.s, visit, user);
+        if self.head.query("hold").is_some() {
+            self.app.wait_at_gate().await;
+        }
         if self.s.login_status == 200 {
             return Answer::html(200, &format!("Welcome, {user}."));
         }
