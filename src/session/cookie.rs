@@ -115,7 +115,7 @@ impl<'a> RequestCookies<'a> {
                 return;
             }
             let (pair, chunks) = (self.pairs.len(), Vec::new());
-            self.tokens.push(Presented { rule, kind: found.kind, name, id: Cow::Borrowed(id), pair, chunks });
+            self.tokens.push(Presented { rule, kind: found.kind, name, id, pair, chunks });
         }
         self.pairs.push(Some(pair));
     }

@@ -73,6 +73,42 @@ async fn a_dead_token_never_reaches_the_app_in_any_spelling() {
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_dead_value_is_taken_for_a_cookie_from_before() {
+    // While cookies that nobody saw being issued are adopted, whatever is not known to be dead would be alive.
+    let habits = |s: &mut crate::support::app::Switches| {
+        s.identity_headers = true;
+        s.decodes_cookies = true;
+    };
+    for issued in
+        ["s:ann-0123456789", "s%3Aann-0123456789", "\"s:ann-0123456789\"", "\"s\\072ann-0123456789\""]
+    {
+        let world = World::with(habits, "enforce = false", BY_HEADER, POLICY).await;
+        world.app.set(|s| s.extra_headers = vec![("Set-Cookie".into(), format!("SID={issued}; Path=/"))]);
+        world.app.hand_out("s:ann-0123456789");
+        let browser = world.browser();
+        crate::setup::post_login(&browser, "ann").await;
+        world.app.set(|s| s.extra_headers.clear());
+        assert_eq!(browser.cookie("SID").as_deref(), Some(issued));
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"), "{issued}");
+        world.revoke("ann").await;
+        world.app.forget_requests();
+        for spelled in [
+            "s:ann-0123456789",
+            "s%3Aann-0123456789",
+            "s%3aann-0123456789",
+            "%73:ann-0123456789",
+            "\"s:ann-0123456789\"",
+            "\"s:\\141nn-0123456789\"",
+            "\"s:\\ann-0123456789\"",
+        ] {
+            let page = browser.fetch_with_cookie("/me", &format!("SID={spelled}")).await;
+            assert_eq!((page.status, page.json()["reason"].as_str()), (401, Some("revoked")), "{spelled}");
+        }
+        assert!(world.app.requests().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn no_session_id_leaves_in_a_redirect() {
     let world = World::new().await;
     let next = "/page;jsessionid=secret.n1?SID=secret&x=1";

@@ -129,6 +129,8 @@ pub struct Switches {
     pub replay: bool,
     /// Of two session cookies in a request the last one counts, not the first.
     pub last_duplicate: bool,
+    /// Values of cookies are decoded before they are read: escapes (Express, PHP, Rack), quotes and what they escape (Python).
+    pub decodes_cookies: bool,
     /// The session id is also read from `;name=` in the path and `?name=` in the query.
     pub url_ids: bool,
     /// Case, empty segments, a slash at the end and path parameters make no other page (ASP.NET and Express, Apache, Tomcat).
@@ -188,6 +190,7 @@ impl Default for Switches {
             anonymous_cookie: false,
             replay: false,
             last_duplicate: false,
+            decodes_cookies: false,
             url_ids: false,
             any_spelling: false,
             resurrect: Resurrect::None,
