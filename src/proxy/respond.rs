@@ -23,7 +23,7 @@ use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
-use crate::session::path::loosened;
+use crate::session::path::{loosened, script_of};
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
@@ -389,7 +389,12 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
         return None;
     }
     let loose = loosened(&visit.path);
-    let here = |form: &LoginForm| form.path.matches_loosely(&visit.path, &loose);
+    // The form of a page is read by its script, whatever follows in the address; that makes no other page a place to sign in.
+    let script = script_of(&loose);
+    let here = |form: &LoginForm| {
+        form.path.matches_loosely(&visit.path, &loose)
+            || script.is_some_and(|script| form.path.matches_loosely(script, script))
+    };
     visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
         SourceKind::LoginForm(form) if here(form) => Some((index, form.user.clone())),
         SourceKind::LoginForm(_)

@@ -221,16 +221,34 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if removed { (kept, true) } else { (segment.to_owned(), false) }
 }
 
-/// The path as the most careless of servers reads it: without path parameters (`/login;x=1/a` is `/login/a` to Tomcat), empty
-/// segments (Apache merges slashes) and a slash at the end (Express).
+/// The path as the most careless of servers reads it: without path parameters (`/login;x=1/a` is `/login/a` to Tomcat, and
+/// `/x/..;/login` is `/login`), empty segments (Apache merges slashes) and a slash at the end (Express).
 #[must_use]
 pub fn loosened(path: &str) -> Cow<'_, str> {
     if !(path.contains(';') || path.contains("//") || path.ends_with('/')) {
         return Cow::Borrowed(path);
     }
-    let bare = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
-    let segments: Vec<&str> = bare.filter(|segment| !segment.is_empty()).collect();
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
     Cow::Owned(format!("/{}", segments.join("/")))
+}
+
+/// The script that serves `path` where more follows behind it (`/login.php/x`), which servers hand to it as path info.
+#[must_use]
+pub fn script_of(path: &str) -> Option<&str> {
+    const SCRIPTS: [&str; 6] = [".php", ".aspx", ".asp", ".cfm", ".cgi", ".pl"];
+    let ends_with = |head: &str, ending: &str| {
+        let tail = head.len().checked_sub(ending.len()).and_then(|at| head.get(at..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(ending))
+    };
+    let is_script = |head: &str| SCRIPTS.iter().any(|ending| ends_with(head, ending));
+    path.match_indices('/').map(|(at, _)| &path[..at]).find(|head| is_script(head))
 }
 
 /// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
@@ -402,12 +420,27 @@ mod tests {
             ("/auth/*", "/Auth/callback/", true),
             ("/", "//", true),
             ("/a;v=1", "/a;v=1", true),
+            ("/login", "/x/..;a/.;/login", true),
             ("/login", "/loginx", false),
             ("/login", "/login/x", false),
             ("/login", "/", false),
         ] {
             let found = Pattern::parse(pattern).unwrap().matches_loosely(path, &loosened(path));
             assert_eq!(found, expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_found_before_its_path_info() {
+        for (path, script) in [
+            ("/a/login.php/x/y", Some("/a/login.php")),
+            ("/Login.ASPX/", Some("/Login.ASPX")),
+            ("/login.php", None),
+            ("/php/login", None),
+            ("/é.php/x", Some("/é.php")),
+            ("/", None),
+        ] {
+            assert_eq!(script_of(path), script, "{path}");
         }
     }
 

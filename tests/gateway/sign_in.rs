@@ -49,7 +49,14 @@ async fn no_spelling_of_a_path_signs_in_or_out_unseen() {
         let capitals = path.to_uppercase();
         // A browser takes what begins with two slashes for another host.
         let doubled = format!("/x/../{path}");
-        [capitals, format!("{path}/"), format!("{path};a=b"), format!("{doubled};a=b//"), doubled]
+        [
+            capitals,
+            format!("{path}/"),
+            format!("{path};a=b"),
+            format!("{doubled};a=b//"),
+            doubled,
+            format!("/x/..;/{path}"),
+        ]
     };
     for (n, (login, logout)) in spell("/login").iter().zip(&spell("/logout")).enumerate() {
         let (browser, user) = (world.browser(), format!("ann{n}"));
@@ -60,6 +67,17 @@ async fn no_spelling_of_a_path_signs_in_or_out_unseen() {
         browser.send(Ask::get(Mode::Navigate, logout).no_follow()).await.unwrap();
         assert_eq!(world.ends_of(&user), ["logout"], "{logout}");
     }
+}
+
+#[tokio::test]
+async fn what_follows_behind_a_script_hides_no_form() {
+    let form = BY_FORM.replace("/login\"\nuser", "/login.php\"\nuser");
+    let world = World::with(|s| s.scripts = true, "", &form, POLICY).await;
+    let browser = world.browser();
+    let form = [("username", "ann"), ("password", PASSWORD)];
+    browser.send(Ask::form("/login.php/x", &form).no_follow()).await.unwrap();
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"), "the app has signed in");
+    assert_eq!(world.live_of("ann").len(), 1);
 }
 
 #[tokio::test]

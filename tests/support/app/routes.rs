@@ -79,9 +79,13 @@ impl Exchange<'_> {
     fn path(&self) -> Cow<'_, str> {
         let path = self.head.path();
         if self.s.any_spelling {
+            let path = path.replace("/x/..;/", "/");
             let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
             let segments: Vec<_> = segments.filter(|segment| !segment.is_empty()).collect();
             return format!("/{}", segments.join("/").to_lowercase()).into();
+        }
+        if let Some((script, _)) = path.split_once(".php").filter(|_| self.s.scripts) {
+            return script.into();
         }
         let path = if self.s.url_ids { path.split(';').next().unwrap_or(path) } else { path };
         path.into()

@@ -135,6 +135,8 @@ pub struct Switches {
     pub url_ids: bool,
     /// Case, empty segments, a slash at the end and path parameters make no other page (ASP.NET and Express, Apache, Tomcat).
     pub any_spelling: bool,
+    /// Every page is a script's: `/login.php` is `/login`, and so is `/login.php/what/ever` (PHP's path info).
+    pub scripts: bool,
     /// What `/slow` does at its end.
     pub resurrect: Resurrect,
     /// The form field of the user's name.
@@ -193,6 +195,7 @@ impl Default for Switches {
             decodes_cookies: false,
             url_ids: false,
             any_spelling: false,
+            scripts: false,
             resurrect: Resurrect::None,
             user_field: "username".to_owned(),
             rolling: false,
