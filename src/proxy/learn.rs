@@ -216,7 +216,11 @@ impl Heard<'_> {
         let app = &self.visit.app;
         match lesson {
             Lesson::Rotate if app.vault.is_none() => app.metrics.habits.rotated(&app.config.name),
-            Lesson::Start => app.metrics.habits.began(&app.config.name, !app.config.identity.is_empty()),
+            Lesson::Start => {
+                let is_anybody = || self.table.has_users(app.id);
+                let sourced = !app.config.identity.is_empty();
+                app.metrics.habits.began(&app.config.name, sourced, is_anybody);
+            }
             Lesson::Nothing
             | Lesson::Withhold
             | Lesson::SignIn

@@ -339,6 +339,16 @@ impl Table {
         self.by_user.iter().filter(|entry| wanted(entry.key())).map(|entry| entry.key().clone()).collect()
     }
 
+    /// Whether somebody is signed in to this app, or was a moment ago.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the table's own module; nothing is done with what is looked at"
+    )]
+    #[must_use]
+    pub fn has_users(&self, app: AppId) -> bool {
+        self.by_user.iter().any(|entry| entry.key().app == app)
+    }
+
     /// Every session, without holding a lock while they are looked at.
     #[expect(
         clippy::disallowed_methods,

@@ -102,6 +102,18 @@ async fn what_has_ended_stays_ended_and_its_reason_is_told() {
 }
 
 #[tokio::test]
+async fn visitors_after_a_restart_are_no_sign_that_nobody_signs_in() {
+    let mut kept = Durable::with(|s| s.anonymous_cookie = true, "", "").await;
+    let browser = kept.world.signed_in("ann").await;
+    kept.restart(&[&browser]).await;
+    for _ in 0..100 {
+        kept.world.browser().navigate("/").await;
+    }
+    let app = kept.world.gateway.handle().shared().metrics.app("app");
+    assert_eq!(app.habits.noticed().count(), 0);
+}
+
+#[tokio::test]
 async fn the_limit_holds_over_a_restart() {
     let mut kept = Durable::new().await;
     let first = kept.world.signed_in("ann").await;
