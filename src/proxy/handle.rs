@@ -236,8 +236,8 @@ impl Proxy {
     /// The request brings the cookie of a session that is over.
     fn say_farewell(&self, judged: &Judged) {
         if let Some(session) = &judged.visit.stopped {
-            let (app, headers) = (&judged.visit.app, &judged.parts.headers);
-            self.shared.farewells.of_request(app, &self.shared.table, session, headers, judged.now);
+            let (visit, headers) = (&judged.visit, &judged.parts.headers);
+            self.shared.farewells.of_request(visit, &self.shared.table, session, headers, judged.now);
         }
     }
 

@@ -40,6 +40,12 @@ async fn the_app_is_told_of_an_end_by_its_own_logout() {
             (calls[0].method.as_str(), calls[0].header("cookie")),
             ("POST", Some(format!("SID={token}")))
         );
+        // As the browser asked: an app may serve several hosts, and redirect what came without TLS.
+        for name in ["host", "x-forwarded-host"] {
+            let host = calls[0].header(name).unwrap();
+            assert!(host.starts_with("app.localhost"), "{custody}: {name} {host}");
+        }
+        assert_eq!(calls[0].header("x-forwarded-proto").as_deref(), Some("http"), "{custody}");
         let counted = "tenure_app_logouts_total{app=\"app\",result=\"called\"} 1";
         eventually(PATIENCE, async || world.gateway.handle().metrics_text().contains(counted)).await;
     }
