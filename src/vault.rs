@@ -167,11 +167,11 @@ impl Vault {
         };
         let is_fresh = |name: &[u8], value: &[u8]| self.is_token(name, value) && is_new(name, value);
         let fresh = jar.iter(now).any(|(name, value)| is_fresh(name, value));
-        let carried = before.is_some_and(|before| self.carries(before, now));
-        let cookies = match (fresh, carried, self.carries(&jar, now)) {
-            (true, ..) => Cookies::Fresh,
-            (false, true, false) => Cookies::Deleted,
-            (false, ..) => Cookies::Untouched,
+        let deleted = before.is_some_and(|before| self.loses(before, &jar, now));
+        let cookies = match (fresh, deleted) {
+            (true, _) => Cookies::Fresh,
+            (false, true) => Cookies::Deleted,
+            (false, false) => Cookies::Untouched,
         };
         Kept { jar, cookies, full: stored == Stored::Full, refused: stored == Stored::Ignored }
     }
@@ -180,6 +180,15 @@ impl Vault {
     #[must_use]
     pub fn carries(&self, jar: &Jar, now: Moment) -> bool {
         jar.iter(now).any(|(name, value)| self.is_token(name, value))
+    }
+
+    /// Whether some configured cookie carries the app's session in `before`, and none of its rule does so in `after`: of several
+    /// that an app has, each signs in (a ticket beside the id of a session), and without one of them nobody is signed in.
+    fn loses(&self, before: &Jar, after: &Jar, now: Moment) -> bool {
+        let carrying = |jar: &Jar, rule: &CookieRule| {
+            jar.iter(now).any(|(name, value)| rule.covers(name) && self.is_token(name, value))
+        };
+        self.own.iter().any(|rule| carrying(before, rule) && !carrying(after, rule))
     }
 
     fn forget_deleted(&self, jar: &mut Jar, headers: &HeaderMap, site: &Site<'_>, now: Moment) {

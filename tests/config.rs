@@ -277,6 +277,9 @@ fn a_preset_says_what_the_file_does_not() {
     assert!(logout("spring", "POST", "/logout") && !logout("spring", "GET", "/logout"));
     assert!(logout("aspnetcore", "POST", "/signout") && logout("django", "GET", "/accounts/logout/"));
     assert!(app(&config, "spring").sign_in[0].matches("POST", "/login"), "by the preset's login");
+    let sign_in = &app(&config, "aspnetcore").sign_in;
+    assert!(sign_in[0].matches("POST", "/signin") && sign_in[1].matches("POST", "/signin-oidc"));
+    assert_eq!(app(&config, "flask").sign_in.len(), 1, "what the file says holds");
     assert!(app(&config, "flask").i_accept_replay);
 }
 
@@ -303,7 +306,7 @@ fn check_says_what_a_preset_expanded_to_and_what_it_advises() {
         "preset  laravel for laravel: cookie laravel_session, laravel-session (preset); companions remember_web_* (preset); \
          custody vault (preset); login /login (preset); logout POST /logout (preset); pass_cookies XSRF-TOKEN (preset)",
         "preset  aspnetcore for aspnetcore: cookie MyAuth (file); custody vault (preset); login /signin (file); \
-         logout POST /signout (file); pass_cookies none (file)",
+         sign_in /signin-oidc (preset); logout POST /signout (file); pass_cookies none (file)",
         "cookie laravel_session, laravel-session, companions remember_web_*, custody vault",
     ] {
         assert!(has(&summary, line), "{line}\n{summary:#?}");

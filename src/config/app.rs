@@ -105,7 +105,7 @@ fn read(mut section: Section<'_>, index: usize) -> ReadApp {
     let identity = identity::read_all(&mut section, &cookies);
     let declared = declared_sign_in(section.value("sign_in").as_ref(), &identity);
     let login = read_login(&mut section, preset, declared.as_deref());
-    let sign_in = declared.unwrap_or_else(|| post_to(login.as_deref()));
+    let sign_in = declared.unwrap_or_else(|| usual_sign_in(login.as_deref(), preset));
     cookies::settle_companions(&mut section, &mut cookies, login.is_some() || !sign_in.is_empty());
     let (unseen, adopt_until, adopts_at) = read_unseen(&mut section);
     let at = |value: &Option<Value<'_>>| value.as_ref().map_or_else(|| section.at.clone(), |v| v.at.clone());
@@ -298,10 +298,12 @@ fn declared_sign_in(value: Option<&Value<'_>>, identity: &[SourceRule]) -> Optio
     (!forms.is_empty()).then_some(forms)
 }
 
-/// Without any other word people sign in by POST to `login` (R6).
-fn post_to(login: Option<&str>) -> Vec<MethodPath> {
+/// Without any other word people sign in by POST to `login` (R6), and where the preset knows that they do.
+fn usual_sign_in(login: Option<&str>, preset: Option<&'static Preset>) -> Vec<MethodPath> {
     let path = login.and_then(|login| login.split('?').next());
-    path.and_then(|path| Pattern::parse(path).ok()).map(post).into_iter().collect()
+    let posted = path.and_then(|path| Pattern::parse(path).ok()).map(post);
+    let known = preset.into_iter().flat_map(|preset| preset.sign_in);
+    posted.into_iter().chain(known.filter_map(|text| method_path(text).ok())).collect()
 }
 
 fn post(path: Pattern) -> MethodPath {

@@ -185,6 +185,12 @@ impl MethodPath {
     pub fn matches(&self, method: &str, path: &str) -> bool {
         self.method.as_deref().is_none_or(|m| m == method) && self.path.matches(path)
     }
+
+    /// Whether some app takes it for such a one; see [`Pattern::matches_loosely`].
+    #[must_use]
+    pub fn matches_loosely(&self, method: &str, path: &str, loose: &str) -> bool {
+        self.method.as_deref().is_none_or(|m| m == method) && self.path.matches_loosely(path, loose)
+    }
 }
 
 /// One address of an upstream: `http://host:port` or `https://host:port`.

@@ -1,7 +1,7 @@
 //! `preset`: what the file does not say of an app, its framework may know.
 
 use super::raw::{Section, suggestion};
-use super::{App, Custody, cookies};
+use super::{App, Custody, MethodPath, cookies};
 use crate::session::preset::{PRESETS, Preset, find};
 use crate::session::profile::CookieKind;
 
@@ -68,10 +68,11 @@ pub(super) fn filled(section: &mut Section<'_>, app: &App) -> Vec<Filled> {
         rules.map(|rule| cookies::show(&rule.name)).collect::<Vec<_>>().join(", ")
     };
     let passed: Vec<_> = app.pass_cookies.iter().map(cookies::show).collect();
-    let logout = app.logout.as_ref().map(|logout| {
-        let method = logout.method.iter().map(|method| format!("{method} "));
-        method.chain([logout.path.as_str().to_owned()]).collect()
-    });
+    let logout = app.logout.as_ref().map(show);
+    // What follows from the login page is no more of the preset's than that is.
+    let said = section.value("sign_in").is_some();
+    let is_shown = |rule: &&MethodPath| said || preset.sign_in.contains(&rule.path.as_str());
+    let sign_in = app.sign_in.iter().filter(is_shown).map(show).collect::<Vec<_>>().join(", ");
     let custody = match app.custody {
         Custody::Track if preset.needs_vault.is_none() => String::new(),
         Custody::Track | Custody::Vault => app.custody.as_str().to_owned(),
@@ -93,6 +94,7 @@ pub(super) fn filled(section: &mut Section<'_>, app: &App) -> Vec<Filled> {
             preset.login.unwrap_or_default().to_owned(),
             elsewhere,
         ),
+        ("sign_in", sign_in, preset.sign_in.join(", "), elsewhere),
         ("logout", logout.unwrap_or_default(), preset.logout.unwrap_or_default().to_owned(), ""),
         (
             "pass_cookies",
@@ -115,4 +117,9 @@ pub(super) fn filled(section: &mut Section<'_>, app: &App) -> Vec<Filled> {
             }
         })
         .collect()
+}
+
+fn show(rule: &MethodPath) -> String {
+    let method = rule.method.iter().map(|method| format!("{method} "));
+    method.chain([rule.path.as_str().to_owned()]).collect()
 }

@@ -16,6 +16,7 @@ use crate::pages;
 use crate::session::activity::Kind;
 use crate::session::cookie::deletion;
 use crate::session::gate::Telling;
+use crate::session::profile::CookieRule;
 use crate::session::record::Session;
 use crate::session::return_to::{from_referer, login_location};
 use crate::session::{EndReason, Moment};
@@ -48,20 +49,35 @@ pub(super) fn ended(visit: &Visit, session: &Session, reason: EndReason, how: Te
     if how == Telling::Problem && reason.has_page() && untold {
         return response;
     }
-    forget(&visit.app, session, response.headers_mut());
+    forget(visit, session, response.headers_mut());
     response
 }
 
 /// Has the browser forget what belonged to the session: its cookies, with the very attributes they were set with (FIELD
-/// F10), unless the answer sets them anew; and what it keeps of the app's pages, where that is asked for.
-pub(super) fn forget(app: &AppSite, session: &Session, headers: &mut HeaderMap) {
-    for shape in session.shapes() {
-        if !sets_name(headers, &shape.name)
-            && let Ok(value) = HeaderValue::from_str(&deletion(&shape.name, &shape.attributes))
-        {
-            headers.append(SET_COOKIE, value);
+/// F10), unless the answer sets them anew; the chunks of them that the request brought; and what it keeps of the app's pages
+/// ([`clear`]).
+pub(super) fn forget(visit: &Visit, session: &Session, headers: &mut HeaderMap) {
+    let shapes = session.shapes();
+    // A cookie that has moved is deleted where it was and where it is: the answer's own fields alone are asked.
+    let doomed: Vec<_> = shapes.iter().filter(|shape| !sets_name(headers, &shape.name)).collect();
+    for shape in doomed {
+        let chunks = visit.chunks.iter().filter(|chunk| is_chunk_of(&visit.app, chunk, &shape.name));
+        for name in std::iter::once(&shape.name).chain(chunks) {
+            if let Ok(value) = HeaderValue::from_str(&deletion(name, &shape.attributes)) {
+                headers.append(SET_COOKIE, value);
+            }
         }
     }
+    clear(&visit.app, headers);
+}
+
+fn is_chunk_of(app: &AppSite, chunk: &str, base: &str) -> bool {
+    let of = |rule: &CookieRule| rule.chunk_of(chunk.as_bytes()).is_some_and(|(of, _)| of == base.as_bytes());
+    app.config.cookies.iter().any(of)
+}
+
+/// Has the browser forget what it keeps of the app's pages, where that is asked for.
+pub(super) fn clear(app: &AppSite, headers: &mut HeaderMap) {
     if app.config.clear_on_end {
         // Not "cookies": that would take those of every other app below the same registered domain.
         headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\", \"storage\""));

@@ -12,7 +12,7 @@ use http::header::COOKIE;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::site::AppSite;
+use super::visit::Visit;
 use crate::session::cookie::RequestCookies;
 use crate::session::jar::Jar;
 use crate::session::{EndReason, Moment};
@@ -28,6 +28,8 @@ pub struct Farewell {
     pub app: Arc<str>,
     /// The `Cookie` header. SECURITY: secret.
     pub cookie: Zeroizing<Vec<u8>>,
+    /// The host at which the browser has the cookie, and whether it came over https; `None` where that is not known.
+    pub origin: Option<(Box<str>, bool)>,
 }
 
 /// Where ends leave the calls that are due. Cheap to clone.
@@ -47,22 +49,22 @@ impl Farewells {
         if is_called_for(reason) {
             let pairs: Vec<Vec<u8>> =
                 jar.iter(now).map(|(name, value)| [name, b"=".as_slice(), value].concat()).collect();
-            self.leave(
-                Farewell { app: Arc::clone(app), cookie: pairs.join(b"; ".as_slice()).into() },
-                metrics,
-            );
+            let origin = jar.origin().map(|(host, https)| (host.into(), https));
+            let cookie = pairs.join(b"; ".as_slice()).into();
+            self.leave(Farewell { app: Arc::clone(app), cookie, origin }, metrics);
         }
     }
 
     /// A request brings the dead cookie of `session`: the call is made once.
     pub(super) fn of_request(
         &self,
-        app: &AppSite,
+        visit: &Visit,
         table: &Table,
         session: &SessionRef,
         headers: &HeaderMap,
         now: Moment,
     ) {
+        let app = &visit.app;
         let dies = |s: &crate::session::record::Session| {
             s.times.signed_in_at.is_some() && s.ended().is_some_and(|end| is_called_for(end.reason))
         };
@@ -76,10 +78,9 @@ impl Farewells {
             table.inspect(session, now, |s| s.holds(key))
         };
         if let Some(cookie) = cookies.tokens_alone(dead) {
-            self.leave(
-                Farewell { app: app.config.name.as_str().into(), cookie: cookie.into() },
-                &app.metrics,
-            );
+            let origin = Some((visit.host.name.as_str().into(), visit.https));
+            let farewell = Farewell { app: app.config.name.as_str().into(), cookie: cookie.into(), origin };
+            self.leave(farewell, &app.metrics);
         }
     }
 

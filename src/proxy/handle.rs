@@ -236,8 +236,8 @@ impl Proxy {
     /// The request brings the cookie of a session that is over.
     fn say_farewell(&self, judged: &Judged) {
         if let Some(session) = &judged.visit.stopped {
-            let (app, headers) = (&judged.visit.app, &judged.parts.headers);
-            self.shared.farewells.of_request(app, &self.shared.table, session, headers, judged.now);
+            let (visit, headers) = (&judged.visit, &judged.parts.headers);
+            self.shared.farewells.of_request(visit, &self.shared.table, session, headers, judged.now);
         }
     }
 
@@ -388,8 +388,10 @@ impl Refusal {
 fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
     let names = &app.id_parameters;
     let raw = parts.uri.path();
-    let path = normalise(if raw.is_empty() { "/" } else { raw }, names).map_err(|_| BadRequest::Path)?;
-    let query = parts.uri.query().map(|query| strip_query(query, names).unwrap_or_else(|| query.to_owned()));
+    let path =
+        normalise(if raw.is_empty() { "/" } else { raw }, &names.path).map_err(|_| BadRequest::Path)?;
+    let bare = |query: &str| strip_query(query, &names.query).unwrap_or_else(|| query.to_owned());
+    let query = parts.uri.query().map(bare);
     Ok((path, query))
 }
 
@@ -429,6 +431,7 @@ fn visit(
         passed_end: None,
         active_before: None,
         adopting: Vec::new(),
+        chunks: Vec::new(),
         app,
     });
     visit.carry(intake);

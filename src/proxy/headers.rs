@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use crate::session::path;
+use crate::session::path::{self, IdParameters};
 
 /// Most addresses of `X-Forwarded-For` that are walked.
 const MAX_HOPS: usize = 32;
@@ -221,7 +221,7 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
 
 /// Takes session ids out of the `Location` of an answer: the browser would send them back, and so would whoever gets
 /// the address from it.
-pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &[String]) {
+pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &IdParameters) {
     let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
     if let Some(bare) = path::strip_location(text, host, id_parameters)
         && let Ok(value) = HeaderValue::from_str(&bare)
@@ -377,13 +377,12 @@ impl AskedHost {
         let name = host_of(request)?;
         let peer = peer.to_canonical();
         let proto = if tls { "https" } else { "http" };
-        let node = if peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer.to_string() };
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| BadRequest::Host);
         Ok(Rc::new(Self {
             field: field.cloned(),
             value: value(&name)?,
             peer: value(&peer.to_string())?,
-            forwarded: value(&format!("for={node};host=\"{name}\";proto={proto}"))?,
+            forwarded: value(&forwarded_element(peer, &name, proto))?,
             proto,
             name,
         }))
@@ -416,6 +415,26 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, trusted: bool, host: &Asked
     if !trusted {
         remove_all(headers, |name| OF_OTHER_PROXIES.contains(&name.as_str()));
     }
+}
+
+/// Writes the same for a request of our own in the name of the browser at `client`: apps redirect what came without TLS, and
+/// tie sessions to addresses.
+pub(super) fn speak_for(headers: &mut HeaderMap, client: IpAddr, https: bool, host: &AskedHost) {
+    let proto = if https { "https" } else { "http" };
+    let written =
+        [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, forwarded_element(client, &host.name, proto))];
+    for (name, text) in written {
+        headers.extend(HeaderValue::from_str(&text).ok().map(|value| (name, value)));
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(X_FORWARDED_HOST, host.value.clone());
+    headers.insert(HOST, host.value.clone());
+}
+
+/// RFC 7239 section 4.
+fn forwarded_element(node: IpAddr, host: &str, proto: &str) -> String {
+    let node = if node.is_ipv6() { format!("\"[{node}]\"") } else { node.to_string() };
+    format!("for={node};host=\"{host}\";proto={proto}")
 }
 
 /// Fields in which proxies say what only a trusted one may.

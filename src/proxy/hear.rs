@@ -13,7 +13,7 @@ use super::forward::send;
 use super::handle::{Proxy, Shared};
 use super::headers;
 use super::keep;
-use super::learn::{self, Learned};
+use super::learn::{self, Learned, Over};
 use super::set_cookies::{ResponseCookies, rule_of};
 use super::site::AppSite;
 use super::sources::{self, Heard, Said};
@@ -45,11 +45,17 @@ fn harden_cookies(app: &AppSite, headers: &mut HeaderMap, https: bool) {
 }
 
 impl Proxy {
-    /// Where the session has ended with this very answer, the browser is told to forget it.
-    fn forget_if_over(&self, visit: &Visit, head: &mut Parts, now: Moment) {
-        let ended = visit.session.as_ref().map(|(session, _)| self.shared.table.read(session, now));
-        if let Some(ended) = ended.filter(|session| session.ended().is_some()) {
-            answer::forget(&visit.app, &ended, &mut head.headers);
+    /// Has the browser forget a session that has ended with this very answer; one that ended before was told elsewhere, and by
+    /// now the browser may have the cookies of another. After a sign-in that other one goes on with some of them.
+    fn forget(&self, visit: &Visit, over: Over, head: &mut Parts, now: Moment) {
+        match (over, &visit.session) {
+            (Over::SignedOut, Some((session, _))) => {
+                let ended = self.shared.table.read(session, now);
+                answer::forget(visit, &ended, &mut head.headers);
+            }
+            (Over::SignedInAnew, _) | (Over::SignedOut, None) => {
+                answer::clear(&visit.app, &mut head.headers);
+            }
         }
     }
 
@@ -71,9 +77,7 @@ impl Proxy {
         mut now: Moment,
     ) -> Result<(), (Response<Body>, &'static str)> {
         let table = &self.shared.table;
-        if visit.app.vault.is_none() {
-            harden_cookies(&visit.app, &mut head.headers, visit.https);
-        }
+        harden_cookies(&visit.app, &mut head.headers, visit.https);
         let mut cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
             let signed_in =
@@ -88,6 +92,7 @@ impl Proxy {
             if let Some(response) = self.ended_meanwhile(visit, now) {
                 return Err((response, "ended"));
             }
+            harden_cookies(&visit.app, &mut head.headers, visit.https);
             cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
         }
         let new_value = visit.form_user.is_some() && self.brings_new_value(visit, &cookies, head, now);
@@ -101,10 +106,10 @@ impl Proxy {
             Box::pin(self.ask_elsewhere(visit, &cookies, named.identity.as_ref())).await;
             now = self.shared.clock.now();
         }
-        let learned = learn::apply(table, visit, &cookies, &named, &mut head.headers, now);
+        let (learned, over) = learn::apply(table, visit, &cookies, &named, &mut head.headers, now);
         let commanded = visit.app.config.app_commands && command::obey(table, visit, &head.headers, now);
-        if commanded || visit.app.config.clear_on_end {
-            self.forget_if_over(visit, head, now);
+        if let Some(over) = over.or(commanded.then_some(Over::SignedOut)) {
+            self.forget(visit, over, head, now);
         }
         sources::strip_identity(&visit.app, &mut head.headers);
         headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);

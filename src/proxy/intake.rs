@@ -41,6 +41,8 @@ pub(super) struct Intake {
     pub cookie: Option<Option<Vec<u8>>>,
     /// Unseen tokens that travel on to be adopted: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
+    /// Names of the chunks of configured cookies, whether they belong to one or not.
+    pub chunks: Vec<String>,
 }
 
 /// Whom a request is for.
@@ -104,7 +106,7 @@ impl Intake {
             Destination::Gateway => decide(&rules, &facts, evidence),
         };
         if asks.is_empty() {
-            count(app, &cookies, evidence, &facts);
+            count(app, &cookies, evidence, &found, &facts);
         }
         let session_id = id_of(evidence);
         let chosen = session_id.and_then(|id| found.iter().find(|f| names(f.standing, id)));
@@ -132,6 +134,7 @@ impl Intake {
             active_before,
             cookie,
             adopting,
+            chunks: cookies.chunks.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
         }
     }
 }
@@ -277,11 +280,12 @@ fn id_of(evidence: Evidence) -> Option<SessionId> {
     }
 }
 
-fn count(app: &AppSite, cookies: &RequestCookies<'_>, evidence: Evidence, facts: &Facts) {
+fn count(app: &AppSite, cookies: &RequestCookies<'_>, evidence: Evidence, found: &[Found], facts: &Facts) {
     if cookies.dropped > 0 {
         app.metrics.cookies_dropped(cookies.dropped as u64);
     }
-    if evidence == Evidence::Unseen {
+    // What was issued and is dead (a companion, an alias past its grace) is evidence of nothing either, and no advice is due.
+    if evidence == Evidence::Unseen && found.iter().any(|f| f.standing == Standing::Unseen) {
         app.metrics.unseen();
     }
     if facts.credentials && evidence == Evidence::NoToken && !app.reads_credentials {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use super::learn::Standpoint;
+use super::standpoint::Standpoint;
 use super::visit::Visit;
 use crate::session::cookie::{RequestCookies, deletion};
 use crate::session::gate::{Place, Standing};
@@ -63,10 +63,11 @@ fn was_adopted(table: &Table, visit: &Visit, now: Moment) -> bool {
     visit.adopting.iter().any(|(_, _, key)| table.look_up(*key, now).0 != Standing::Unseen)
 }
 
-/// Whether a cookie that is no session's must not give the browser another value of ours than it has: where it could not send
-/// it (a form from another site), and where it has one whose end nobody has told it of yet, or that is held back.
+/// Whether the answer must not give the browser another value of ours than it has: where it could not send it (a form from
+/// another site), unless that is how an identity provider sends back who signs in; and, for a cookie that is no session's,
+/// where it has one whose end nobody has told it of yet, or that is held back.
 fn must_not_begin(table: &Table, visit: &Visit, cookies: Cookies, now: Moment) -> bool {
-    if visit.is_foreign_write {
+    if visit.is_foreign_write && visit.place != Place::SignIn {
         return true;
     }
     let waits = |session: &SessionRef| {
@@ -137,7 +138,12 @@ impl Keeping {
         let mut jar = kept.jar;
         match lesson {
             Lesson::Nothing | Lesson::Withhold | Lesson::Rotate => return Self::default(),
-            Lesson::Start | Lesson::SignIn | Lesson::Identify | Lesson::Supersede | Lesson::Switch => {}
+            Lesson::Start
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Join
+            | Lesson::Supersede
+            | Lesson::Switch => {}
             Lesson::Logout | Lesson::LogoutAndStart => {
                 vault.forget_sign_in(&mut jar);
                 vault.store(&mut jar, headers, &visit.site(), now);

@@ -7,10 +7,11 @@ use http::header::SET_COOKIE;
 
 use super::keep::{self, Keeping};
 use super::set_cookies::{ResponseCookies, withhold};
+use super::standpoint::Standpoint;
 use super::visit::Visit;
 use crate::session::gate::{Place, Standing};
 use crate::session::identity::Identity;
-use crate::session::lesson::{Carried, Cookies, Lesson, Taught, gives_other_roles, learn, outlives};
+use crate::session::lesson::{Cookies, Lesson, Taught, gives_other_roles, learn, outlives};
 use crate::session::profile::CookieKind;
 use crate::session::record::{CookieShape, NewToken, Session, Visitor};
 use crate::session::{EndReason, Moment, TokenKey};
@@ -53,23 +54,6 @@ pub(super) enum Learned {
     PassesWhenSafe,
 }
 
-/// The session that a response speaks about, as it stands at this moment.
-pub(super) struct Standpoint {
-    session: Option<(SessionRef, TokenKey)>,
-    pub(super) record: Option<Session>,
-    /// Why there is none, where the request carried one.
-    lost: Option<Lost>,
-}
-
-/// What became of a session between request and response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lost {
-    /// It is over.
-    Over,
-    /// A sign-in replaced the value that the request carried (R10), before it was judged or after.
-    Replaced,
-}
-
 /// One response, as the lesson reads it.
 struct Heard<'a> {
     table: &'a Table,
@@ -83,17 +67,42 @@ struct Heard<'a> {
 struct Done {
     learned: Learned,
     keeping: Keeping,
-    /// The session that the app signed out.
-    signed_out: Option<SessionRef>,
+    over: Option<(SessionRef, Over)>,
+}
+
+/// How this very answer ended the session of its request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The app signed its user out.
+    SignedOut,
+    /// Somebody signed in on it; another one goes on in its place.
+    SignedInAnew,
+}
+
+impl Over {
+    const fn by(lesson: Lesson) -> Option<Self> {
+        match lesson {
+            Lesson::Logout | Lesson::LogoutAndStart => Some(Self::SignedOut),
+            Lesson::Supersede | Lesson::Switch => Some(Self::SignedInAnew),
+            Lesson::Nothing
+            | Lesson::Withhold
+            | Lesson::Start
+            | Lesson::SignIn
+            | Lesson::Identify
+            | Lesson::Join
+            | Lesson::Rotate => None,
+        }
+    }
 }
 
 impl Done {
     fn with(learned: Learned) -> Self {
-        Self { learned, keeping: Keeping::default(), signed_out: None }
+        Self { learned, keeping: Keeping::default(), over: None }
     }
 }
 
-/// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser.
+/// Draws the lesson and carries it out; edits the response's headers where something must not reach the browser. Says too how
+/// the answer ended the session of its request, if it did.
 pub(super) fn apply(
     table: &Table,
     visit: &mut Visit,
@@ -101,7 +110,7 @@ pub(super) fn apply(
     named: &Named,
     headers: &mut HeaderMap,
     now: Moment,
-) -> Learned {
+) -> (Learned, Option<Over>) {
     let sets = match &visit.app.vault {
         Some(_) => headers.contains_key(SET_COOKIE),
         None => !cookies.configured.is_empty(),
@@ -111,7 +120,7 @@ pub(super) fn apply(
     }
     // Most responses say nothing: then `learn` draws no lesson, wherever the session stands.
     if named.is_silent() && !sets && visit.adopting.is_empty() {
-        return Learned::Passes;
+        return (Learned::Passes, None);
     }
     let heard = Heard { table, visit, cookies, named, now };
     let done = (0..MAX_LESSONS).find_map(|_| heard.lesson(headers)).unwrap_or(Done::with(Learned::Withheld));
@@ -119,8 +128,9 @@ pub(super) fn apply(
     if !passes && sets {
         visit.app.metrics.withheld();
     }
+    let signed_out = done.over.as_ref().filter(|(_, over)| *over == Over::SignedOut);
     match &visit.app.vault {
-        Some(vault) => done.keeping.hand_out(vault, table, done.signed_out.as_ref(), headers, now),
+        Some(vault) => done.keeping.hand_out(vault, table, signed_out.map(|(ended, _)| ended), headers, now),
         None if !passes && sets => withhold(&visit.app, headers),
         None => {}
     }
@@ -128,7 +138,7 @@ pub(super) fn apply(
         keep::delete_adopted(visit, headers);
         visit.adopting = vec![(0, String::new(), key)];
     }
-    done.learned
+    (done.learned, done.over.map(|(_, over)| over))
 }
 
 impl Heard<'_> {
@@ -187,17 +197,18 @@ impl Heard<'_> {
         self.notice(lesson);
         let minted = visit.app.vault.as_ref().and_then(|_| keeping.key());
         self.follow_up(&standpoint, lesson, &taught, minted, headers);
-        let signs_out = matches!(lesson, Lesson::Logout | Lesson::LogoutAndStart);
         // What the browser comes back with may reach another gateway (R23).
         let is_shared = table.is_shared() && (lesson != Lesson::Nothing || visit.app.vault.is_some());
         let signed_in = standpoint.record.as_ref().is_some_and(|record| record.times.signed_in_at.is_some());
-        let learned = if is_shared || outlives(lesson, change, signed_in) {
+        // A jar that goes on is written behind: no record has changed.
+        let only_jar = visit.app.vault.is_some() && lesson == Lesson::Rotate;
+        let learned = if is_shared || (outlives(lesson, change, signed_in) && !only_jar) {
             Learned::PassesWhenSafe
         } else {
             Learned::Passes
         };
-        let signed_out = standpoint.session.filter(|_| signs_out).map(|(session, _)| session);
-        Some(Done { learned, keeping, signed_out })
+        let over = standpoint.session.map(|(session, _)| session).zip(Over::by(lesson));
+        Some(Done { learned, keeping, over })
     }
 
     /// Counts what an app may do all the time, and should not.
@@ -205,11 +216,16 @@ impl Heard<'_> {
         let app = &self.visit.app;
         match lesson {
             Lesson::Rotate if app.vault.is_none() => app.metrics.habits.rotated(&app.config.name),
-            Lesson::Start => app.metrics.habits.began(&app.config.name, !app.config.identity.is_empty()),
+            Lesson::Start => {
+                let is_anybody = || self.table.has_users(app.id);
+                let sourced = !app.config.identity.is_empty();
+                app.metrics.habits.began(&app.config.name, sourced, is_anybody);
+            }
             Lesson::Nothing
             | Lesson::Withhold
             | Lesson::SignIn
             | Lesson::Identify
+            | Lesson::Join
             | Lesson::Rotate
             | Lesson::Supersede
             | Lesson::Switch
@@ -261,7 +277,7 @@ impl Heard<'_> {
 }
 
 fn goes_on(lesson: Lesson) -> bool {
-    matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify)
+    matches!(lesson, Lesson::Nothing | Lesson::Rotate | Lesson::Identify | Lesson::Join)
 }
 
 /// The response's tokens; where it sets none, those that are being adopted (R14).
@@ -274,60 +290,6 @@ fn tokens_of(table: &Table, visit: &Visit, cookies: &ResponseCookies) -> Vec<New
         return tokens;
     }
     visit.adopted_tokens(table).into_iter().chain(tokens).collect()
-}
-
-impl Standpoint {
-    fn carried(&self) -> Carried<'_> {
-        match self.lost {
-            Some(Lost::Over) => {
-                let end = self.record.as_ref().and_then(Session::ended);
-                return Carried::Over { by_app: end.is_some_and(|end| !end.reason.is_told()) };
-            }
-            Some(Lost::Replaced) => return Carried::Replaced,
-            None => {}
-        }
-        let (Some((_, key)), Some(record)) = (&self.session, &self.record) else { return Carried::Nothing };
-        let current = record.is_current(*key);
-        match record.identity.as_deref() {
-            Some(identity) if record.times.signed_in_at.is_some() => Carried::SignedIn { identity, current },
-            Some(_) | None => Carried::Anonymous { current },
-        }
-    }
-
-    /// Somebody may have just signed in on the carried anonymous session.
-    fn signs_in(&self, visit: &Visit) -> bool {
-        visit.place == Place::SignIn && matches!(self.carried(), Carried::Anonymous { .. })
-    }
-
-    /// Where the session of `visit` stands.
-    pub(super) fn of_visit(table: &Table, visit: &Visit, now: Moment) -> Self {
-        match visit.carried() {
-            None if visit.overtaken => Self { session: None, record: None, lost: Some(Lost::Replaced) },
-            carried => Self::of(table, carried, visit.began, now),
-        }
-    }
-
-    /// Where the session stands whose token was live when the request was judged, at `began`.
-    fn of(table: &Table, session: Option<(SessionRef, TokenKey)>, began: Moment, now: Moment) -> Self {
-        let none = |lost| Self { session: None, record: None, lost };
-        let Some((session, key)) = session else { return none(None) };
-        let record = table.read(&session, now);
-        if record.is_forgotten() {
-            return none(None);
-        }
-        let live = record.is_live(now);
-        if live && !record.holds(key) && !is_rotated_away(&record, began) {
-            return none(Some(Lost::Replaced));
-        }
-        Self { session: Some((session, key)), record: Some(record), lost: (!live).then_some(Lost::Over) }
-    }
-}
-
-/// Whether a value that has been lost since `began` fell out by rotation: its grace is over, or more values than a session
-/// holds came after it. Nobody has signed in since, so the answer still speaks about this session; its own values are too
-/// late, as `rotate` says. Without a user it makes no difference who was first.
-fn is_rotated_away(record: &Session, began: Moment) -> bool {
-    record.times.signed_in_at.is_some_and(|at| at < began)
 }
 
 /// Where the response's session stands, and what the response does to its cookies.
@@ -416,13 +378,16 @@ fn carry_out(
             enrolled
         }
         (Lesson::Identify, Some((session, _)), Some(identity)) => {
-            enrolled(&table.identify(session, tokens, identity, now))
+            let identify = || table.identify(session, tokens, identity, now);
+            enrolled(&seen_early_or_not(table, visit, session, identify))
         }
+        (Lesson::Join, Some((session, _)), Some(_)) => table.join(session, tokens, now),
         (Lesson::Supersede, Some((session, _)), Some(identity)) => {
             enrolled(&table.succeed(session, EndReason::Superseded, newcomer(), identity, now))
         }
         (Lesson::Switch, Some((session, _)), Some(identity)) => {
-            enrolled(&table.succeed(session, EndReason::AccountSwitched, newcomer(), identity, now))
+            let switch = || table.succeed(session, EndReason::AccountSwitched, newcomer(), identity, now);
+            enrolled(&seen_early_or_not(table, visit, session, switch))
         }
         (Lesson::Logout | Lesson::LogoutAndStart, Some((session, _)), _) => {
             table.end(session, EndReason::Logout, None, now);
@@ -438,12 +403,26 @@ fn carry_out(
             Lesson::Rotate
             | Lesson::SignIn
             | Lesson::Identify
+            | Lesson::Join
             | Lesson::Supersede
             | Lesson::Switch
             | Lesson::Logout
             | Lesson::LogoutAndStart,
             ..,
         ) => false,
+    }
+}
+
+/// Where the configuration says that people sign in elsewhere, the answer of the sign-in itself may still be on its way.
+fn seen_early_or_not(
+    table: &Table,
+    visit: &Visit,
+    carried: &SessionRef,
+    enrol: impl FnOnce() -> Enrolled,
+) -> Enrolled {
+    match visit.place == Place::SignIn || visit.app.config.sign_in.is_empty() {
+        true => enrol(),
+        false => table.sign_in_early(carried, enrol),
     }
 }
 

@@ -26,6 +26,7 @@ mod respond;
 mod set_cookies;
 mod site;
 mod sources;
+mod standpoint;
 mod upgrade;
 pub mod upstream;
 mod userinfo;

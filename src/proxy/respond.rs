@@ -23,7 +23,7 @@ use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
 use crate::session::gate::{Action, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
-use crate::session::path::without_parameters;
+use crate::session::path::{loosened, script_of};
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment};
 use crate::telemetry::AccessGuard;
@@ -289,7 +289,7 @@ impl Proxy {
         };
         if let (Action::TellByPassing { .. }, Some(ended)) = (action, &visit.passed_end) {
             // The end was told by letting the request pass.
-            answer::forget(&visit.app, ended, &mut head.headers);
+            answer::forget(&visit, ended, &mut head.headers);
         }
         match (upgrade, browser) {
             (None, _) => self.stream(&visit, head, lease, bound, access),
@@ -388,9 +388,12 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
     if visit.method != Method::POST {
         return None;
     }
-    let bare = without_parameters(&visit.path);
+    let loose = loosened(&visit.path);
+    // The form of a page is read by its script, whatever follows in the address; that makes no other page a place to sign in.
+    let script = script_of(&loose);
     let here = |form: &LoginForm| {
-        form.path.matches(&visit.path) || bare.as_deref().is_some_and(|bare| form.path.matches(bare))
+        form.path.matches_loosely(&visit.path, &loose)
+            || script.is_some_and(|script| form.path.matches_loosely(script, script))
     };
     visit.app.config.identity.iter().enumerate().find_map(|(index, source)| match &source.kind {
         SourceKind::LoginForm(form) if here(form) => Some((index, form.user.clone())),

@@ -12,7 +12,8 @@ use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
 use crate::session::gate::{Place, Rules, Unseen};
 use crate::session::identity::SourceKind;
-use crate::session::path::{NormalPath, without_parameters};
+use crate::session::path::{IdParameters, NormalPath, loosened};
+use crate::session::preset::Preset;
 use crate::session::profile::{CookieKind, CookieRule, NamePattern};
 use crate::session::record::AppId;
 use crate::session::{Moment, Span};
@@ -55,8 +56,8 @@ pub struct AppSite {
     pub metrics: Arc<AppMetrics>,
     /// An identity source reads `Authorization`: to come with a token is a way of signing in.
     pub reads_credentials: bool,
-    /// Names of path parameters and query parameters that servers read as the session id (FIELD F11).
-    pub id_parameters: Vec<String>,
+    /// Names of parameters that its server reads as the session id (FIELD F11).
+    pub id_parameters: IdParameters,
     /// How its upstream is reached, by one worker.
     pub pool: PoolSettings,
     /// Path of `login`, without its query.
@@ -145,17 +146,20 @@ impl Site {
     }
 }
 
-/// `jsessionid` for everybody; PHP and others read the cookie's name from the query.
-fn id_parameters(app: &App) -> Vec<String> {
-    let mut names = vec!["jsessionid".to_owned()];
-    for rule in app.cookies.iter().filter(|rule| rule.kind == CookieKind::Session) {
-        if let NamePattern::Exact(name) = &rule.name
-            && !name.eq_ignore_ascii_case("jsessionid")
-        {
-            names.push(name.clone());
+/// `jsessionid` for everybody; the names of the cookies where the framework reads them there, or nobody knows it.
+fn id_parameters(app: &App) -> IdParameters {
+    let named = |is_read: fn(&Preset) -> bool| {
+        let mut names = vec!["jsessionid".to_owned()];
+        if app.preset.is_none_or(is_read) {
+            let session = app.cookies.iter().filter(|rule| rule.kind == CookieKind::Session);
+            names.extend(session.filter_map(|rule| match &rule.name {
+                NamePattern::Exact(name) if !name.eq_ignore_ascii_case("jsessionid") => Some(name.clone()),
+                NamePattern::Exact(_) | NamePattern::Prefix(_) => None,
+            }));
         }
-    }
-    names
+        names
+    };
+    IdParameters { path: named(|preset| preset.ids_in_path), query: named(|preset| preset.ids_in_query) }
 }
 
 impl AppSite {
@@ -175,12 +179,9 @@ impl AppSite {
     /// Where a request goes. Signing in and out come first: a pattern of `public` must not hide them.
     #[must_use]
     pub fn place(&self, asked: &Asked<'_>, path: &NormalPath) -> Place {
-        // An app that takes no notice of path parameters must not be signed in to unseen.
-        let bare = without_parameters(&path.path);
-        let method = asked.method.as_str();
-        let fits = |rule: &MethodPath| {
-            rule.matches(method, &path.path) || bare.as_deref().is_some_and(|bare| rule.matches(method, bare))
-        };
+        // An app that takes no notice of case, path parameters or slashes must not be signed in to unseen.
+        let (method, loose) = (asked.method.as_str(), loosened(&path.path));
+        let fits = |rule: &MethodPath| rule.matches_loosely(method, &path.path, &loose);
         if self.config.sign_in.iter().any(fits) {
             return Place::SignIn;
         }

@@ -9,10 +9,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, COOKIE};
+use http::header::{ACCEPT, COOKIE, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
 use parking_lot::Mutex;
 
+use super::headers::speak_for;
 use super::set_cookies::ResponseCookies;
 use super::sources::Said;
 use super::visit::Visit;
@@ -81,12 +82,12 @@ impl Asked {
 #[must_use]
 pub(super) fn question(visit: &Visit, path: &str, cookie: &[u8]) -> Option<Request<Bytes>> {
     let header = HeaderValue::from_bytes(cookie).ok()?;
-    let host = HeaderValue::from_str(&visit.host.name).ok()?;
-    let request = Request::get(path)
-        .header(http::header::HOST, host)
-        .header(ACCEPT, "application/json")
-        .header(COOKIE, header);
-    request.body(Bytes::new()).ok()
+    let request = Request::get(path).header(ACCEPT, "application/json").header(COOKIE, header);
+    let mut request = request.body(Bytes::new()).ok()?;
+    let headers = request.headers_mut();
+    speak_for(headers, visit.client_ip, visit.https, &visit.host);
+    headers.extend(visit.user_agent.clone().map(|agent| (USER_AGENT, agent)));
+    Some(request)
 }
 
 /// The cookies that a browser would send after this response. SECURITY: secret.

@@ -67,6 +67,8 @@ pub(super) struct Visit {
     pub passed_end: Option<Box<Session>>,
     /// Unseen tokens that travel on: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
+    /// Names of the chunks that it brought, read or left over: an end deletes them with their cookie.
+    pub chunks: Vec<String>,
     /// Another site's page had the browser send it, by a method that changes something: then no cookie that is `SameSite=Lax`
     /// came with it, ours not either.
     pub is_foreign_write: bool,
@@ -90,6 +92,7 @@ impl Visit {
         self.after_end = intake.after_end;
         self.overtaken = intake.overtaken;
         self.adopting.clone_from(&intake.adopting);
+        self.chunks.clone_from(&intake.chunks);
         self.active_before = intake.active_before;
     }
 

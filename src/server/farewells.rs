@@ -63,12 +63,17 @@ fn request(app: &AppSite, farewell: &Farewell) -> Option<Request<Empty<bytes::By
     let logout = app.config.app_logout.as_ref()?;
     let upstream = app.config.upstream.first()?;
     let named = app.config.hosts.iter().find(|host| !host.starts_with('*')).cloned();
-    let host = named.unwrap_or_else(|| format!("{}:{}", upstream.host, upstream.port));
+    let (host, https) = match &farewell.origin {
+        Some((host, https)) => (host.to_string(), *https),
+        None => (named.unwrap_or_else(|| format!("{}:{}", upstream.host, upstream.port)), false),
+    };
     let mut cookie = HeaderValue::from_bytes(&farewell.cookie).ok()?;
     cookie.set_sensitive(true);
     let mut request = Request::builder()
         .method(logout.method.clone())
         .uri(logout.path.as_str())
+        .header("x-forwarded-host", &host)
+        .header("x-forwarded-proto", if https { "https" } else { "http" })
         .header(HOST, host)
         .header(COOKIE, cookie);
     if logout.method != Method::GET {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::cookie::SetCookie;
-use super::profile::{CookieRule, Extract};
+use super::profile::{CookieRule, Extract, text_of};
 
 /// The most chunks that are joined: with 4050 bytes each more than any head of a request may hold (1 MiB).
 pub const MAX_CHUNKS: usize = 256;
@@ -83,8 +83,8 @@ pub(super) fn join<'a>(pieces: &[Piece<'a>]) -> Vec<Joined<'a>> {
     let bases = pieces.iter().filter(|piece| piece.number.is_none());
     let joined = bases.map(|base| match announced(base.value) {
         Announced::Nothing => {
-            let id = Some(unquoted(base.value)).filter(|id| !id.is_empty());
-            Joined { base: *base, id: id.map(Cow::Borrowed), chunks: Vec::new() }
+            let id = Some(text_of(base.value)).filter(|id| !id.is_empty());
+            Joined { base: *base, id, chunks: Vec::new() }
         }
         Announced::Nonsense => Joined { base: *base, id: None, chunks: Vec::new() },
         Announced::Chunks(count) => {
@@ -102,7 +102,7 @@ fn join_one<'a>(base: &Piece<'a>, chunks: &Chunks<'a>, count: usize, turn: usize
         let Some(chunk) = chunks.get(&(base.base, number)).and_then(|all| all.get(turn)) else {
             return Joined { base: *base, id: None, chunks: Vec::new() };
         };
-        id.extend_from_slice(unquoted(chunk.value));
+        id.extend_from_slice(&text_of(chunk.value));
         pairs.push(chunk.pair);
     }
     Joined { base: *base, id: Some(Cow::Owned(id)), chunks: pairs }
@@ -120,7 +120,7 @@ pub fn join_set<'a>(rule: &CookieRule, set: &'a SetCookie, all: &'a [SetCookie])
         Announced::Chunks(count) if rule.extract == Extract::Chunked => count,
         Announced::Nonsense if rule.extract == Extract::Chunked => return None,
         Announced::Nothing | Announced::Chunks(_) | Announced::Nonsense => {
-            return Some(rule.extract.id(&set.value)).filter(|id| !id.is_empty()).map(Cow::Borrowed);
+            return Some(rule.extract.id(&set.value)).filter(|id| !id.is_empty());
         }
     };
     let place = |other: &SetCookie| {
@@ -132,7 +132,7 @@ pub fn join_set<'a>(rule: &CookieRule, set: &'a SetCookie, all: &'a [SetCookie])
             rule.chunk_of(other.name.as_bytes()) == Some((set.name.as_bytes(), number)) && place(other)
         };
         let chunk = all.iter().rfind(is_chunk).filter(|chunk| !chunk.deletes)?;
-        id.extend_from_slice(unquoted(&chunk.value));
+        id.extend_from_slice(&text_of(&chunk.value));
     }
     Some(Cow::Owned(id))
 }

@@ -9,10 +9,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::chunks::{Joined, Piece, join};
+use super::chunks::{Joined, MAX_CHUNKS, Piece, join};
 use super::cookie_date::read_cookie_date;
 use super::profile::{CookieKind, CookieRule, Extract, rule_for};
 use super::{Moment, Span};
+
+/// The most configured cookies that are read of one request: more than any browser keeps for a site (Chromium: 180). Each is
+/// looked up, and weighed beside all others.
+pub const MAX_PRESENTED: usize = 256;
 
 /// A configured cookie as a request presents it; with its chunks, where it has any.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,9 +50,12 @@ pub struct RequestCookies<'a> {
     pairs: SmallVec<[Option<&'a [u8]>; 8]>,
     /// Chunked cookies until all pairs are read.
     pieces: Vec<Piece<'a>>,
+    /// Names of the chunks, in the order sent, whether they belong to a cookie or not; the first [`MAX_CHUNKS`].
+    pub chunks: Vec<&'a [u8]>,
     /// Chunks were stripped that belong to no cookie.
     had_leftovers: bool,
-    /// The configured cookies, in the order sent, over all header fields; a chunked one stands where its base stood.
+    /// The configured cookies, in the order sent, over all header fields; a chunked one stands where its base stood. Those
+    /// beyond [`MAX_PRESENTED`] are dropped.
     pub tokens: SmallVec<[Presented<'a>; 2]>,
     /// How many pairs were dropped because the app could have read them as a token though we do not.
     pub dropped: usize,
@@ -61,6 +68,7 @@ impl<'a> RequestCookies<'a> {
         let mut parsed = Self {
             pairs: SmallVec::new(),
             pieces: Vec::new(),
+            chunks: Vec::new(),
             had_leftovers: false,
             tokens: SmallVec::new(),
             dropped: 0,
@@ -88,7 +96,12 @@ impl<'a> RequestCookies<'a> {
         if let Some((rule, found)) = rule_for(rules, name) {
             if found.extract == Extract::Chunked {
                 let (base, number) = match found.chunk_of(name) {
-                    Some((base, number)) => (base, Some(number)),
+                    Some((base, number)) => {
+                        if self.chunks.len() < MAX_CHUNKS {
+                            self.chunks.push(name);
+                        }
+                        (base, Some(number))
+                    }
                     None => (name, None),
                 };
                 self.pieces.push(Piece { base, number, value, pair: self.pairs.len(), rule });
@@ -97,12 +110,12 @@ impl<'a> RequestCookies<'a> {
             }
             let id = found.extract.id(value);
             // A cookie without a value signs nobody in; it is dropped rather than left for the app to interpret.
-            if id.is_empty() {
+            if id.is_empty() || self.tokens.len() >= MAX_PRESENTED {
                 self.dropped += 1;
                 return;
             }
             let (pair, chunks) = (self.pairs.len(), Vec::new());
-            self.tokens.push(Presented { rule, kind: found.kind, name, id: Cow::Borrowed(id), pair, chunks });
+            self.tokens.push(Presented { rule, kind: found.kind, name, id, pair, chunks });
         }
         self.pairs.push(Some(pair));
     }
@@ -114,7 +127,8 @@ impl<'a> RequestCookies<'a> {
         let mut unused: SmallVec<[bool; 8]> = smallvec::smallvec![false; self.pairs.len()];
         pieces.iter().for_each(|piece| unused[piece.pair] = true);
         for Joined { base, id, chunks } in join(&pieces) {
-            let (Some(id), Some(rule)) = (id, rules.get(base.rule)) else {
+            let room = self.tokens.len() < MAX_PRESENTED;
+            let (Some(id), Some(rule), true) = (id, rules.get(base.rule), room) else {
                 self.dropped += 1;
                 continue;
             };
@@ -247,6 +261,10 @@ fn is_name_byte(byte: &u8) -> bool {
 /// Names that some app reads as the configured one: other case (ASP.NET), escapes, and PHP's mangling, which
 /// writes `.`, ` ` and `[` as `_`.
 fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
+    // Most names are spelled in one way only, and nothing is copied for them.
+    if is_plain(name) && rules.iter().all(|rule| is_plain(rule.name.stem().as_bytes())) {
+        return rules.iter().any(|rule| rule.covers_any_case(name));
+    }
     let mut decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
     // PHP before 7.2.34 decodes names, and ends them where C does (CVE-2020-7070); so might others.
     let end = decoded.iter().position(u8::is_ascii_control).unwrap_or(decoded.len());
@@ -265,6 +283,11 @@ fn is_mangled_token(name: &[u8], rules: &[CookieRule]) -> bool {
                     && stem_mangled != rule.name.stem().as_bytes())
         })
     })
+}
+
+/// Whether a name holds nothing that is decoded or mangled anywhere.
+fn is_plain(name: &[u8]) -> bool {
+    !name.iter().any(|b| b.is_ascii_control() || b"%.[+ ".contains(b))
 }
 
 /// The attributes with which the app set a cookie: what a browser needs to see again to delete it (F10).
@@ -452,6 +475,21 @@ mod tests {
         ];
         for (fields, out, tokens, dropped) in cases {
             assert_eq!(forwarded(fields), (out.map(str::to_owned), tokens, dropped), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn more_tokens_than_a_browser_has_are_dropped() {
+        for pair in ["sess_id=x; ", ".AspNetCore.Cookies=x; "] {
+            let mut rules = rules();
+            let name = NamePattern::parse(".AspNetCore.Cookies");
+            rules.push(CookieRule { name, kind: CookieKind::Session, extract: Extract::Chunked });
+            let header = pair.repeat(5000) + "a=1";
+            let parsed = RequestCookies::parse(std::iter::once(header.as_bytes()), &rules);
+            assert_eq!((parsed.tokens.len(), parsed.dropped), (MAX_PRESENTED, 5000 - MAX_PRESENTED));
+            assert_eq!(parsed.forwarded(|_, _| false).as_deref(), Some(b"a=1".as_slice()));
+            let kept = parsed.forwarded(|index, _| index == 0);
+            assert_eq!(kept, Some(format!("{pair}a=1").into_bytes()), "none beyond reaches the app");
         }
     }
 

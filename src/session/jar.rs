@@ -238,6 +238,14 @@ impl Jar {
         self.cookies.iter().any(|cookie| cookie.expires.is_some() && wanted(cookie.name.as_bytes()))
     }
 
+    /// The host that set its cookies, and whether one of them was set over TLS; `None` where nobody saw any being set for a host
+    /// alone.
+    #[must_use]
+    pub fn origin(&self) -> Option<(&str, bool)> {
+        let host = self.cookies.iter().find(|cookie| cookie.host_only && !cookie.is_adopted())?;
+        Some((&host.domain, self.cookies.iter().any(|cookie| cookie.secure)))
+    }
+
     /// Removes what `doomed` names.
     pub fn remove(&mut self, doomed: impl Fn(&[u8]) -> bool) {
         self.cookies.retain(|cookie| !doomed(cookie.name.as_bytes()));

@@ -25,6 +25,11 @@ pub enum Carried<'a> {
         /// By a value in use, not by an alias.
         current: bool,
     },
+    /// A live session on which another answer has signed in before the answer of the sign-in itself, which is this one.
+    Early {
+        /// Whom the other answer named.
+        identity: &'a Identity,
+    },
     /// A session that has ended meanwhile.
     Over {
         /// By the app's own doing: it signed its user out or in, and nobody was thrown out.
@@ -79,6 +84,8 @@ pub enum Lesson {
     SignIn,
     /// The carried anonymous session becomes a signed-in one.
     Identify,
+    /// The sign-in has been seen already: its own answer's values stand beside those that another one brought.
+    Join,
     /// The carried session's cookie has a new value.
     Rotate,
     /// The same user signed in again: a new session, the old one ends as `superseded`.
@@ -101,8 +108,15 @@ pub fn learn(taught: &Taught<'_>) -> Lesson {
         {
             Lesson::SignIn
         }
+        (Carried::Early { identity: known }, Cookies::Fresh | Cookies::Untouched)
+            if taught.identity.is_some_and(|named| is_same_user(named, known)) =>
+        {
+            Lesson::Join
+        }
+        // As above, of somebody else.
+        (Carried::Early { .. }, Cookies::Fresh) if taught.identity.is_some() => Lesson::SignIn,
         // A response to a request whose session ended meanwhile brings nothing back (FIELD F7).
-        (Carried::Over { .. }, _) | (_, Cookies::Dead) => Lesson::Withhold,
+        (Carried::Over { .. } | Carried::Early { .. }, _) | (_, Cookies::Dead) => Lesson::Withhold,
         (Carried::Nothing, cookies) => without_session(taught, cookies),
         (Carried::Replaced, cookies) => on_replaced(taught, cookies),
         (Carried::Anonymous { current }, cookies) => on_anonymous(taught, current, cookies),
@@ -201,6 +215,7 @@ pub fn outlives(lesson: Lesson, cookies: Cookies, signed_in: bool) -> bool {
     match lesson {
         Lesson::SignIn
         | Lesson::Identify
+        | Lesson::Join
         | Lesson::Supersede
         | Lesson::Switch
         | Lesson::Logout
@@ -239,6 +254,7 @@ mod tests {
             Carried::Replaced,
             Carried::Over { by_app: false },
             Carried::Over { by_app: true },
+            Carried::Early { identity: &ann },
             Carried::Anonymous { current: true },
             Carried::Anonymous { current: false },
             Carried::SignedIn { identity: &ann, current: true },
@@ -336,6 +352,23 @@ mod tests {
                 lesson,
                 "{cookies:?} {identity:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_answer_of_a_sign_in_that_was_seen_before_begins_no_second_session() {
+        let (ann, bob) = (who("ann", 0), who("bob", 0));
+        for (cookies, identity, lesson) in [
+            (Cookies::Fresh, Some(&ann), Lesson::Join),
+            (Cookies::Untouched, Some(&ann), Lesson::Join),
+            (Cookies::Fresh, Some(&bob), Lesson::SignIn),
+            (Cookies::Untouched, Some(&bob), Lesson::Withhold),
+            (Cookies::Fresh, None, Lesson::Withhold),
+            (Cookies::Dead, Some(&ann), Lesson::Withhold),
+        ] {
+            let carried = Carried::Early { identity: &ann };
+            let taught = Taught { place: Place::SignIn, ..taught(carried, cookies, identity) };
+            assert_eq!(learn(&taught), lesson, "{cookies:?} {identity:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Normal form: RFC 3986 dot segments removed, escapes of unreserved characters decoded and the others written in
 //! upper case, session ids in the path removed. Empty segments (`//`) and `%2f` stay as they are.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -19,11 +20,22 @@ pub struct NormalPath {
     pub had_session_id: bool,
 }
 
+/// Names of parameters that carry a session id (FIELD F11). Compared without case and after decoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdParameters {
+    /// Of the path: `;jsessionid=`.
+    pub path: Vec<String>,
+    /// Of the query: `?PHPSESSID=`.
+    pub query: Vec<String>,
+}
+
 /// A pattern of the configuration over the normalised path: `*` stays within a segment, `**` crosses them.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
     glob: GlobMatcher,
+    /// Over paths as [`loosened`] has them, whatever their case.
+    loose: Box<GlobMatcher>,
 }
 
 impl Pattern {
@@ -35,18 +47,30 @@ impl Pattern {
         if !text.starts_with('/') {
             return Err(format!("the path pattern {text:?} must start with \"/\""));
         }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(false)
-            .build()
-            .map_err(|error| format!("the path pattern {text:?} cannot be read: {}", error.kind()))?;
-        Ok(Self { text: text.to_owned(), glob: glob.compile_matcher() })
+        let compile = |text: &str, any_case| {
+            let glob = GlobBuilder::new(text)
+                .literal_separator(true)
+                .backslash_escape(false)
+                .case_insensitive(any_case)
+                .build()
+                .map_err(|error| format!("the path pattern {text:?} cannot be read: {}", error.kind()))?;
+            Ok::<_, String>(glob.compile_matcher())
+        };
+        let loose = Box::new(compile(&loosened(text), true)?);
+        Ok(Self { text: text.to_owned(), glob: compile(text, false)?, loose })
     }
 
     /// Whether the normalised `path` is matched.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         self.glob.is_match(path)
+    }
+
+    /// Whether some app takes the normalised `path` for one that is matched: `loose` is what [`loosened`] makes of it, and
+    /// case is ignored, as by ASP.NET and Express. For what must not happen unseen, in whatever spelling.
+    #[must_use]
+    pub fn matches_loosely(&self, path: &str, loose: &str) -> bool {
+        self.matches(path) || self.loose.is_match(loose)
     }
 
     /// The pattern as written.
@@ -197,12 +221,34 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
     if removed { (kept, true) } else { (segment.to_owned(), false) }
 }
 
-/// The path without path parameters, where it has any: `/login;x=1/a` is `/login/a` to servers that know them (Tomcat),
-/// and itself to all others.
+/// The path as the most careless of servers reads it: without path parameters (`/login;x=1/a` is `/login/a` to Tomcat, and
+/// `/x/..;/login` is `/login`), empty segments (Apache merges slashes) and a slash at the end (Express).
 #[must_use]
-pub fn without_parameters(path: &str) -> Option<String> {
-    let bare = |segment: &'_ str| segment.split(';').next().unwrap_or_default().to_owned();
-    path.contains(';').then(|| path.split('/').map(bare).collect::<Vec<_>>().join("/"))
+pub fn loosened(path: &str) -> Cow<'_, str> {
+    if !(path.contains(';') || path.contains("//") || path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
+}
+
+/// The script that serves `path` where more follows behind it (`/login.php/x`), which servers hand to it as path info.
+#[must_use]
+pub fn script_of(path: &str) -> Option<&str> {
+    const SCRIPTS: [&str; 6] = [".php", ".aspx", ".asp", ".cfm", ".cgi", ".pl"];
+    let ends_with = |head: &str, ending: &str| {
+        let tail = head.len().checked_sub(ending.len()).and_then(|at| head.get(at..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(ending))
+    };
+    let is_script = |head: &str| SCRIPTS.iter().any(|ending| ends_with(head, ending));
+    path.match_indices('/').map(|(at, _)| &path[..at]).find(|head| is_script(head))
 }
 
 /// Removes query parameters named in `names` (`PHPSESSID`, `jsessionid`), decoded and compared without case.
@@ -229,17 +275,17 @@ pub fn strip_query(query: &str, names: &[impl AsRef<str>]) -> Option<String> {
 /// takes cookies (FIELD F11). Only of `host` itself, lower case and with its port: another server's ids are its own.
 /// Returns `None` when nothing had to be removed.
 #[must_use]
-pub fn strip_location(location: &str, host: &str, names: &[impl AsRef<str>]) -> Option<String> {
+pub fn strip_location(location: &str, host: &str, names: &IdParameters) -> Option<String> {
     let (origin, rest) = split_origin(location);
     if !origin.is_empty() && !origin.rsplit('/').next().is_some_and(|o| o.eq_ignore_ascii_case(host)) {
         return None;
     }
     let (target, fragment) = split_before(rest, '#');
     let (path, query) = split_before(target, '?');
-    let stripped = query.strip_prefix('?').and_then(|query| strip_query(query, names));
+    let stripped = query.strip_prefix('?').and_then(|query| strip_query(query, &names.query));
     let mut had_session_id = stripped.is_some();
     let segments = path.split('/').filter_map(|segment| {
-        let (segment, removed) = strip_matrix(segment, names);
+        let (segment, removed) = strip_matrix(segment, &names.path);
         let is_id = is_cookieless_id(&segment);
         had_session_id |= removed || is_id;
         (!is_id).then_some(segment)
@@ -292,7 +338,9 @@ mod tests {
             ("/go?to=http%3A%2F%2Fb.example%2F%3Bjsessionid=x", None),
             ("", None),
         ] {
-            let found = strip_location(location, "a.example", &["jsessionid", "PHPSESSID"]);
+            let names =
+                IdParameters { path: vec!["jsessionid".to_owned()], query: vec!["PHPSESSID".to_owned()] };
+            let found = strip_location(location, "a.example", &names);
             assert_eq!(found.as_deref(), stripped, "{location}");
         }
     }
@@ -360,6 +408,40 @@ mod tests {
         assert_eq!(strip_query("%50HPSESSID=x", &["PHPSESSID"]).as_deref(), Some(""));
         assert_eq!(strip_query("PHPSESSID%00a=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
         assert_eq!(strip_query("PHPSESSID[]=x&c", &["PHPSESSID"]).as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn patterns_are_matched_in_every_spelling_where_that_is_asked_for() {
+        for (pattern, path, expected) in [
+            ("/login", "/LogIn", true),
+            ("/login", "//login/", true),
+            ("/login", "/login;x=1//", true),
+            ("/accounts/login/", "/accounts/login", true),
+            ("/auth/*", "/Auth/callback/", true),
+            ("/", "//", true),
+            ("/a;v=1", "/a;v=1", true),
+            ("/login", "/x/..;a/.;/login", true),
+            ("/login", "/loginx", false),
+            ("/login", "/login/x", false),
+            ("/login", "/", false),
+        ] {
+            let found = Pattern::parse(pattern).unwrap().matches_loosely(path, &loosened(path));
+            assert_eq!(found, expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_found_before_its_path_info() {
+        for (path, script) in [
+            ("/a/login.php/x/y", Some("/a/login.php")),
+            ("/Login.ASPX/", Some("/Login.ASPX")),
+            ("/login.php", None),
+            ("/php/login", None),
+            ("/é.php/x", Some("/é.php")),
+            ("/", None),
+        ] {
+            assert_eq!(script_of(path), script, "{path}");
+        }
     }
 
     #[test]

@@ -19,8 +19,15 @@ pub struct Preset {
     pub companions: &'static [&'static str],
     /// The login page, where the framework has one of its own.
     pub login: Option<&'static str>,
+    /// Where people sign in besides a POST to the login page, in the configuration's form.
+    pub sign_in: &'static [&'static str],
     /// The logout path in the configuration's form, where the framework has one of its own.
     pub logout: Option<&'static str>,
+    /// It reads the id of a session, under its cookie's name, in parameters of the path too (F11). `;jsessionid=` is every
+    /// app's.
+    pub ids_in_path: bool,
+    /// It reads the id of a session, under its cookie's name, in the query too (F11).
+    pub ids_in_query: bool,
     /// After an end the app makes a session under the very id that the browser still sends (F1, R12).
     pub recycles: bool,
     /// Why `track` cannot hold, when it cannot: the cookie is the session itself or changes with every response.
@@ -37,7 +44,10 @@ impl Preset {
         extract: Extract::Whole,
         companions: &[],
         login: None,
+        sign_in: &[],
         logout: None,
+        ids_in_path: false,
+        ids_in_query: false,
         recycles: false,
         needs_vault: None,
         pass_cookies: &[],
@@ -63,6 +73,8 @@ const TOMCAT: Preset = Preset {
     extract: Extract::WithoutRoute,
     // Tomcat, `SingleSignOn` valve: its cookie signs in to every app of the host. `remember-me`: Spring Security, below.
     companions: &["JSESSIONIDSSO", "remember-me"],
+    // Tomcat, `SessionConfig.getSessionUriParamName`: the cookie's name, where the app gave it one.
+    ids_in_path: true,
     ..Preset::NONE
 };
 
@@ -77,6 +89,8 @@ const SPRING: Preset = Preset {
     // `FormLoginConfigurer` and `LogoutConfigurer`: the generated page is at /login, signing out is POST /logout.
     login: Some("/login"),
     logout: Some("POST /logout"),
+    // The container's, as above; Spring Session writes and reads none (`CookieHttpSessionIdResolver`).
+    ids_in_path: true,
     // `CookieCsrfTokenRepository.DEFAULT_CSRF_COOKIE_NAME`: "to support a JavaScript based application".
     pass_cookies: &["XSRF-TOKEN"],
     ..Preset::NONE
@@ -86,6 +100,8 @@ const PHP: Preset = Preset {
     name: "php",
     // php.ini `session.name`.
     cookies: &["PHPSESSID"],
+    // php.ini `session.use_only_cookies` and `session.use_trans_sid`.
+    ids_in_query: true,
     // php.ini `session.use_strict_mode`, 0 by default: an id that PHP does not know begins a session under that very id.
     recycles: true,
     ..Preset::NONE
@@ -174,6 +190,8 @@ const ASPNETCORE: Preset = Preset {
     extract: Extract::Chunked,
     // `CookieAuthenticationDefaults.LoginPath` and `LogoutPath`.
     login: Some("/Account/Login"),
+    // `OpenIdConnectOptions.CallbackPath`: there an identity provider sends people back, by default by a form of its own.
+    sign_in: &["/signin-oidc"],
     logout: Some("/Account/Logout"),
     needs_vault: Some(
         "ASP.NET Core keeps the sign-in in the cookie itself, and every copy of it stays valid after a logout",
@@ -193,6 +211,8 @@ const COLDFUSION: Preset = Preset {
     cookies: &["CFTOKEN", "JSESSIONID"],
     // <cflogin> with loginStorage = "cookie": CFAUTHORIZATION_{application}.
     companions: &["CFAUTHORIZATION_*"],
+    // Adobe ColdFusion, `URLSessionFormat` and <cflocation addToken>: CFID, CFTOKEN and jsessionid go into the query.
+    ids_in_query: true,
     // The same CFID and CFTOKEN begin the next session after a time-out (Ben Nadel, "The same CFID-CFTOKEN values are used
     // across ColdFusion session timeouts").
     recycles: true,
@@ -248,7 +268,7 @@ mod tests {
     #[test]
     fn paths_are_in_the_form_in_which_requests_are_compared() {
         for preset in &PRESETS {
-            for path in preset.login.iter().chain(&preset.logout) {
+            for path in preset.login.iter().chain(preset.sign_in).chain(&preset.logout) {
                 let path = path.split(' ').next_back().unwrap();
                 assert_eq!(normalise(path, &[""; 0]).unwrap().path, path, "{}", preset.name);
                 assert!(Pattern::parse(path).unwrap().matches(path));

@@ -1,5 +1,7 @@
 //! What is known of an app's cookies: which names are tokens, and what part of a value is the id.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// A cookie of the configuration.
@@ -105,7 +107,7 @@ fn split_chunk(name: &[u8]) -> Option<(&[u8], usize)> {
     Some((base, std::str::from_utf8(number).ok()?.parse().ok()?))
 }
 
-/// How the id is taken out of a cookie's value. In every form surrounding double quotes are no part of the id.
+/// How the id is taken out of a cookie's value. In every form quotes and escapes are no part of the id ([`text_of`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extract {
     /// The value is the id.
@@ -134,18 +136,65 @@ impl Extract {
         }
     }
 
-    /// The id within `value`; empty when there is none.
+    /// The id within `value`, in the form in which tokens are compared; empty when there is none.
     #[must_use]
-    pub fn id(self, value: &[u8]) -> &[u8] {
-        let bare = match value {
-            [b'"', inner @ .., b'"'] => inner,
-            other => other,
+    pub fn id(self, value: &[u8]) -> Cow<'_, [u8]> {
+        let mut text = text_of(value);
+        let route = match self {
+            Self::Whole | Self::Chunked => None,
+            Self::WithoutRoute => memchr::memchr(b'.', &text),
         };
-        match self {
-            Self::Whole | Self::Chunked => bare,
-            Self::WithoutRoute => bare.split(|b| *b == b'.').next().unwrap_or(bare),
+        if let Some(at) = route {
+            match &mut text {
+                Cow::Borrowed(text) => *text = &text[..at],
+                Cow::Owned(text) => text.truncate(at),
+            }
+        }
+        text
+    }
+}
+
+/// What a cookie's value says to those who decode it: without surrounding quotes and what these escape (Python), and without
+/// percent escapes (Express, PHP, Rack, ASP.NET Core). Who sends another spelling of a value means the same token, be it
+/// alive or dead; it is forwarded as sent, and an app that decodes nothing finds nothing by it.
+pub(super) fn text_of(value: &[u8]) -> Cow<'_, [u8]> {
+    let text = match value {
+        [b'"', inner @ .., b'"'] if inner.contains(&b'\\') => Cow::Owned(unescaped(inner)),
+        [b'"', inner @ .., b'"'] => Cow::Borrowed(inner),
+        other => Cow::Borrowed(other),
+    };
+    match memchr::memchr(b'%', &text) {
+        Some(_) => Cow::Owned(percent_encoding::percent_decode(&text).collect()),
+        None => text,
+    }
+}
+
+/// `\072` is a byte in octal digits, `\x` is `x`.
+fn unescaped(quoted: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(quoted.len());
+    let mut rest = quoted;
+    loop {
+        let octal = match rest {
+            [b'\\', digits @ ..] => digits.get(..3).and_then(octal),
+            _ => None,
+        };
+        match (octal, rest) {
+            (Some(byte), _) => {
+                text.push(byte);
+                rest = &rest[4..];
+            }
+            (None, [b'\\', byte, after @ ..] | [byte, after @ ..]) => {
+                text.push(*byte);
+                rest = after;
+            }
+            (None, []) => return text,
         }
     }
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    let plain = digits.iter().all(|byte| (b'0'..=b'7').contains(byte));
+    std::str::from_utf8(digits).ok().filter(|_| plain).and_then(|text| u8::from_str_radix(text, 8).ok())
 }
 
 /// The rule that covers `name`, be it a cookie or a chunk of one, with its index.
@@ -221,8 +270,13 @@ mod tests {
             (Extract::WithoutRoute, "abc.node1", "abc"),
             (Extract::WithoutRoute, "\"abc.node2\"", "abc"),
             (Extract::WithoutRoute, "", ""),
+            (Extract::WithoutRoute, "a%62c%2Enode1", "abc"),
+            (Extract::Whole, "s%3Aabc.%73ig", "s:abc.sig"),
+            (Extract::Whole, "100%", "100%"),
+            (Extract::Whole, "\"a\\054b\\\"c\\400\\\"", "a,b\"c400\\"),
+            (Extract::Whole, "a\\054b", "a\\054b"),
         ] {
-            assert_eq!(extract.id(value.as_bytes()), id.as_bytes());
+            assert_eq!(extract.id(value.as_bytes()), id.as_bytes(), "{value}");
         }
     }
 

@@ -418,6 +418,12 @@ impl Session {
         self.tokens.rotate(new, carried, grace, now)
     }
 
+    /// Adds the values of the sign-in by which the session began, or gained its user, where another answer was first: the
+    /// browser may keep either.
+    pub fn join(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
+        self.tokens.join(new, grace, now)
+    }
+
     /// Replaces the values by those that a sign-in set: what was there before under the same name is no alias (R10). For
     /// `grace` it is remembered as [`Standing::Replaced`], where anything is enforced at all (R17).
     pub fn replace(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {

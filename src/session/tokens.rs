@@ -196,6 +196,24 @@ impl Tokens {
         self.drop_surplus(now)
     }
 
+    /// See [`super::record::Session::join`].
+    pub(super) fn join(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
+        for token in new.iter().filter(|token| !self.holds(token.key)).collect::<Vec<_>>() {
+            let mut has_rival = false;
+            for old in self.0.iter_mut().filter(|t| t.shape.name == token.shape.name) {
+                if old.role == Role::Current {
+                    old.role = Role::Unused(grace);
+                }
+                has_rival |= matches!(old.role, Role::Unused(_));
+            }
+            self.set_again(token);
+            if let Some(added) = self.0.iter_mut().find(|t| t.key == token.key && has_rival) {
+                added.role = Role::Unused(grace);
+            }
+        }
+        self.drop_surplus(now)
+    }
+
     /// Takes over the tokens that another gateway knows of the same sign-in. A value that is further from use in one of them
     /// is so in both; of two that are in use under one name the browser may have either (FIELD F5).
     pub(super) fn unite(&mut self, theirs: Self, grace: Span, now: Moment) {
@@ -415,6 +433,20 @@ mod tests {
         tokens.presented(key(3), at(9000));
         assert_eq!(values(&tokens, 9009), [None, Some(false), Some(false)]);
         assert_eq!(values(&tokens, 9010), [None, None, Some(false)]);
+    }
+
+    #[test]
+    fn values_of_two_answers_to_one_sign_in_wait_until_the_browser_uses_one() {
+        let mut tokens = tokens(1);
+        tokens.join(&[sid(2)], GRACE, at(50));
+        assert_eq!(values(&tokens, 9000), [Some(false), Some(false), None]);
+        tokens.join(&[sid(1)], GRACE, at(60));
+        tokens.presented(key(1), at(9000));
+        assert_eq!(values(&tokens, 9010), [Some(false), None, None]);
+        let mut tokens = Tokens::default();
+        tokens.join(&[sid(1)], GRACE, at(5));
+        tokens.rotate(&[sid(2)], key(1), GRACE, at(6));
+        assert_eq!(values(&tokens, 16), [None, Some(false), None], "alone it is in use");
     }
 
     #[test]

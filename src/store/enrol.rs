@@ -171,7 +171,10 @@ impl Table {
             (s.is_live(now) && s.holds(carried)).then(|| s.rotate(&tokens, carried, grace, now))
         });
         let Some(fell_out) = fell_out else { return false };
-        self.relink_changed(&session.0, &tokens, fell_out, now);
+        // Where the app's cookies are kept in the gateway the value of ours stays, with every answer.
+        if !tokens.is_empty() || !fell_out.keys.is_empty() {
+            self.relink_changed(&session.0, &tokens, fell_out, now);
+        }
         true
     }
 
@@ -346,7 +349,13 @@ impl Table {
         }
     }
 
-    fn relink_changed(&self, cell: &Arc<Cell>, tokens: &[NewToken], fell_out: FellOut, now: Moment) {
+    pub(super) fn relink_changed(
+        &self,
+        cell: &Arc<Cell>,
+        tokens: &[NewToken],
+        fell_out: FellOut,
+        now: Moment,
+    ) {
         self.mark(cell, Changed::RECORD);
         self.crowded_out.fetch_add(fell_out.crowded, Ordering::Relaxed);
         let keys = tokens.iter().map(|token| token.key).chain(fell_out.keys);

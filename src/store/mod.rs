@@ -13,6 +13,7 @@ mod audit;
 mod book;
 mod cell;
 mod disk;
+mod early;
 mod enrol;
 mod envelope;
 mod foresee;

@@ -11,6 +11,7 @@ use super::anonymous::AnonymousClass;
 use super::audit::Audit;
 use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
+use super::early::Early;
 use super::journal::{Changed, Journal};
 use super::sharing::Sharing;
 use super::sweep::{Remembered, Wheel};
@@ -48,6 +49,7 @@ pub struct Table {
     /// Held while the book is replaced, so that no two books get one number.
     changing: Mutex<()>,
     pub(super) anonymous: Mutex<AnonymousClass>,
+    pub(super) early: Mutex<Early>,
     pub(super) wheel: Mutex<Wheel>,
     pub(super) remembered: Mutex<Remembered>,
     /// Shapes of cookies, shared by sessions (R30). Bounded: see `intern`.
@@ -104,6 +106,7 @@ impl Table {
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
             anonymous: Mutex::default(),
+            early: Mutex::default(),
             wheel: Mutex::default(),
             remembered: Mutex::default(),
             shapes: DashMap::new(),
@@ -334,6 +337,16 @@ impl Table {
     )]
     pub(super) fn users_indexed(&self, wanted: impl Fn(&UserKey) -> bool) -> Vec<UserKey> {
         self.by_user.iter().filter(|entry| wanted(entry.key())).map(|entry| entry.key().clone()).collect()
+    }
+
+    /// Whether somebody is signed in to this app, or was a moment ago.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the table's own module; nothing is done with what is looked at"
+    )]
+    #[must_use]
+    pub fn has_users(&self, app: AppId) -> bool {
+        self.by_user.iter().any(|entry| entry.key().app == app)
     }
 
     /// Every session, without holding a lock while they are looked at.

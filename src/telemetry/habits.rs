@@ -69,7 +69,7 @@ impl Habit {
             }
             Self::UnseenCookies => {
                 "browsers bring session cookies that nobody saw being issued: people signed in before the \
-                 roll-out, or there is a way to the app past the gateway"
+                 roll-out, or before a restart without a store, or there is a way to the app past the gateway"
             }
             Self::Unidentified => {
                 "requests come with Basic or Bearer credentials and no session, and no time-out ends them: \
@@ -130,10 +130,15 @@ impl Habits {
         }
     }
 
-    /// A session began, without a user; `sourced` when the configuration names a source of users.
-    pub fn began(&self, app: &str, sourced: bool) {
-        if count(&self.began) >= 2 * ENOUGH && sourced && read(&self.named) == 0 {
-            self.tell(app, Habit::NobodySignsIn);
+    /// A session began, without a user; `sourced` when the configuration names a source of users, and `is_anybody` says whether
+    /// somebody is signed in all the same, since before this process perhaps. That takes a while and is asked now and then.
+    pub fn began(&self, app: &str, sourced: bool, is_anybody: impl FnOnce() -> bool) {
+        let began = count(&self.began);
+        if began.is_multiple_of(2 * ENOUGH) && sourced && read(&self.named) == 0 {
+            match is_anybody() {
+                true => self.named(),
+                false => self.tell(app, Habit::NobodySignsIn),
+            }
         }
     }
 
@@ -230,12 +235,14 @@ mod tests {
 
     #[test]
     fn sessions_without_any_user_are_noticed_where_a_source_should_name_one() {
-        let (sourced, unsourced) = (Habits::default(), Habits::default());
+        let [sourced, unsourced, restarted] = [0; 3].map(|_| Habits::default());
         for _ in 0..100 {
-            sourced.began("app", true);
-            unsourced.began("app", false);
+            sourced.began("app", true, || false);
+            unsourced.began("app", false, || false);
+            restarted.began("app", true, || true);
         }
         assert_eq!((noticed(&sourced), noticed(&unsourced)), (vec![Habit::NobodySignsIn], vec![]));
+        assert_eq!(noticed(&restarted), [], "who was signed in before was named before");
         sourced.named();
         assert_eq!(noticed(&sourced), []);
     }

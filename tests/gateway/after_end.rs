@@ -2,7 +2,7 @@
 //! attributes that the app forgot.
 
 use crate::setup::{BY_HEADER, POLICY, World, config_text, https_lines, sign_in, who};
-use crate::support::app::Switches;
+use crate::support::app::{Profile, Switches};
 use crate::support::browser::{Browser, Options, Page, Tls};
 use crate::support::tls::Certificate;
 use crate::support::wait::{PATIENCE, eventually};
@@ -40,6 +40,12 @@ async fn the_app_is_told_of_an_end_by_its_own_logout() {
             (calls[0].method.as_str(), calls[0].header("cookie")),
             ("POST", Some(format!("SID={token}")))
         );
+        // As the browser asked: an app may serve several hosts, and redirect what came without TLS.
+        for name in ["host", "x-forwarded-host"] {
+            let host = calls[0].header(name).unwrap();
+            assert!(host.starts_with("app.localhost"), "{custody}: {name} {host}");
+        }
+        assert_eq!(calls[0].header("x-forwarded-proto").as_deref(), Some("http"), "{custody}");
         let counted = "tenure_app_logouts_total{app=\"app\",result=\"called\"} 1";
         eventually(PATIENCE, async || world.gateway.handle().metrics_text().contains(counted)).await;
     }
@@ -98,6 +104,62 @@ async fn the_browsers_store_is_cleared_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn what_the_next_session_goes_on_with_is_left_to_the_browser() {
+    let named = |user: &str| vec![("X-Who".to_owned(), user.to_owned())];
+    let identity = "[[app.identity]]\nfrom = \"response-header\"\nuser = \"X-Who\"\n";
+    let habits = |s: &mut Switches| s.extra_headers = named("ann");
+    let world = World::with(habits, "clear_on_end = true", identity, POLICY).await;
+    let browser = world.browser();
+    crate::setup::post_login(&browser, "ann").await;
+    let value = browser.cookie("SID").expect("set");
+    world.app.set(|s| s.extra_headers = named("bob"));
+    let page = browser.fetch("/poll").await;
+    assert!(page.header("clear-site-data").is_some(), "what Ann's pages left behind goes");
+    assert_eq!(world.ends_of("ann"), ["account_switched"]);
+    assert_eq!(browser.cookie("SID"), Some(value), "the app kept its value");
+    assert_eq!(world.only_session_of("bob").identity.map(|i| i.user.clone()).as_deref(), Some("bob"));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_a_new_sign_in_deletes_nothing_of_it() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.profile = Profile::RotateLogin;
+    };
+    for first in ["superseded", "logout"] {
+        let world = World::with(habits, "clear_on_end = true", BY_HEADER, POLICY).await;
+        let browser = world.signed_in("ann").await;
+        let tab = browser.new_tab();
+        let slow = tokio::spawn(async move { tab.fetch("/slow").await });
+        eventually(PATIENCE, async || world.app.waiting() == 1).await;
+        if first == "logout" {
+            browser.navigate("/logout").await;
+        }
+        sign_in(&browser, "ann").await;
+        assert_eq!(world.ends_of("ann"), [first]);
+        world.app.release(1);
+        let page = slow.await.unwrap();
+        assert_eq!((page.status, page.header("clear-site-data")), (200, None), "{first}");
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"), "{first}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_app_forgets_at_a_log_out_is_deleted_too() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.remember_me = Some("remember".into());
+    };
+    let world = World::with(habits, "companions = [\"remember\"]", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    assert!(browser.cookie("remember").is_some());
+    world.app.set(|s| s.remember_me = None);
+    browser.navigate("/logout").await;
+    assert_eq!(world.ends_of("ann"), ["logout"]);
+    assert_eq!((browser.cookie("SID"), browser.cookie("remember")), (None, None));
+}
+
+#[tokio::test]
 async fn the_app_ends_a_session_by_a_header_that_nobody_sees() {
     let world = world_with("app_commands = true").await;
     let browser = world.signed_in("ann").await;
@@ -148,6 +210,21 @@ async fn nobody_but_the_app_commands_and_only_where_it_may() {
     browser.send(ask.with("tenure-command", "end")).await.unwrap();
     assert_eq!(world.app.last_request().header("tenure-command"), None);
     assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn what_the_app_forgot_is_added_also_where_it_sets_the_cookie_when_asked_for_the_user() {
+    let userinfo = "[[app.identity]]\nfrom = \"userinfo\"\npath = \"/api/whoami\"\nuser = \"/user/email\"\n";
+    let habits = |s: &mut Switches| {
+        s.attributes.http_only = false;
+        s.rolling = true;
+    };
+    let world = World::with(habits, "harden = [\"httponly\"]", userinfo, POLICY).await;
+    let browser = world.browser();
+    let form = [("username", "ann"), ("password", crate::support::app::PASSWORD)];
+    browser.send(crate::support::browser::Ask::form("/login", &form).no_follow()).await.unwrap();
+    assert_eq!(world.app.requests_to("/api/whoami").len(), 1);
+    assert!(browser.jar(|jar| jar.all().iter().all(|cookie| cookie.name == "SID" && cookie.http_only)));
 }
 
 #[tokio::test]

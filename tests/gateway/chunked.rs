@@ -6,6 +6,10 @@ use crate::support::app::Profile;
 const NAME: &str = ".AspNetCore.Cookies";
 
 async fn world() -> World {
+    world_where(|text| text).await
+}
+
+async fn world_where(change: impl FnOnce(String) -> String) -> World {
     let habits = |s: &mut crate::support::app::Switches| {
         s.identity_headers = true;
         s.profile = Profile::Chunked;
@@ -13,7 +17,7 @@ async fn world() -> World {
     };
     let cookie = "preset = \"aspnetcore\"\ncustody = \"track\"\ni_accept_replay = true";
     World::from_text(habits, |upstream| {
-        config_text(upstream, "", BY_HEADER, POLICY).replace("cookie = \"SID\"", cookie)
+        change(config_text(upstream, "", BY_HEADER, POLICY).replace("cookie = \"SID\"", cookie))
     })
     .await
 }
@@ -56,6 +60,22 @@ async fn left_over_chunks_are_stripped_and_change_nothing() {
     assert!(!world.app.saw_token("leftover"));
     assert_eq!(world.count("tenure_cookies_dropped_total"), 0);
     assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn every_chunk_that_the_browser_brings_is_deleted_at_an_end() {
+    for login in ["", "login = \"/login\"\n"] {
+        let world = world_where(|text| text.replace("login = \"/login\"\n", login)).await;
+        let ann = world.signed_in("ann").await;
+        let url = ann.url("/");
+        let leftover = format!("{NAME}C3=leftover; Path=/");
+        ann.jar(|jar| jar.learn(&url, leftover.as_bytes(), ann.now()));
+        world.pass(3600);
+        ann.navigate("/page").await;
+        let held: Vec<_> = ann.jar(|jar| jar.all().iter().map(|cookie| cookie.name.clone()).collect());
+        assert_eq!(held, Vec::<String>::new(), "{login}");
+        assert_eq!(world.ends_of("ann"), ["idle_timeout"]);
+    }
 }
 
 #[tokio::test]

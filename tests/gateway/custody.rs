@@ -1,6 +1,6 @@
 //! Which cookies reach the app: dead tokens never, in any spelling (R3, R4, F11).
 
-use crate::setup::{BY_HEADER, POLICY, World, who};
+use crate::setup::{BY_HEADER, POLICY, World, config_text, who};
 use crate::support::app::PASSWORD;
 
 async fn raw(world: &World, target: &str, headers: &str) -> String {
@@ -73,6 +73,42 @@ async fn a_dead_token_never_reaches_the_app_in_any_spelling() {
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_dead_value_is_taken_for_a_cookie_from_before() {
+    // While cookies that nobody saw being issued are adopted, whatever is not known to be dead would be alive.
+    let habits = |s: &mut crate::support::app::Switches| {
+        s.identity_headers = true;
+        s.decodes_cookies = true;
+    };
+    for issued in
+        ["s:ann-0123456789", "s%3Aann-0123456789", "\"s:ann-0123456789\"", "\"s\\072ann-0123456789\""]
+    {
+        let world = World::with(habits, "enforce = false", BY_HEADER, POLICY).await;
+        world.app.set(|s| s.extra_headers = vec![("Set-Cookie".into(), format!("SID={issued}; Path=/"))]);
+        world.app.hand_out("s:ann-0123456789");
+        let browser = world.browser();
+        crate::setup::post_login(&browser, "ann").await;
+        world.app.set(|s| s.extra_headers.clear());
+        assert_eq!(browser.cookie("SID").as_deref(), Some(issued));
+        assert_eq!(who(&browser).await.as_deref(), Some("ann"), "{issued}");
+        world.revoke("ann").await;
+        world.app.forget_requests();
+        for spelled in [
+            "s:ann-0123456789",
+            "s%3Aann-0123456789",
+            "s%3aann-0123456789",
+            "%73:ann-0123456789",
+            "\"s:ann-0123456789\"",
+            "\"s:\\141nn-0123456789\"",
+            "\"s:\\ann-0123456789\"",
+        ] {
+            let page = browser.fetch_with_cookie("/me", &format!("SID={spelled}")).await;
+            assert_eq!((page.status, page.json()["reason"].as_str()), (401, Some("revoked")), "{spelled}");
+        }
+        assert!(world.app.requests().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn no_session_id_leaves_in_a_redirect() {
     let world = World::new().await;
     let next = "/page;jsessionid=secret.n1?SID=secret&x=1";
@@ -85,6 +121,26 @@ async fn no_session_id_leaves_in_a_redirect() {
     let answer = String::from_utf8_lossy(&world.browser().raw(request).await).to_lowercase();
     assert!(answer.contains("\r\nlocation: /page?x=1\r\n"), "{answer}");
     assert!(!answer.contains("secret"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_parameter_that_no_framework_takes_for_an_id_is_the_apps_own() {
+    for (preset, cookie, forwarded) in [
+        ("flask", "session", "/talks;session=2?session=5"),
+        ("spring", "SESSION", "/talks?session=5"),
+        ("php", "PHPSESSID", "/talks;session=2?session=5"),
+    ] {
+        let text = |upstream: &str| {
+            let preset = format!("preset = \"{preset}\"");
+            config_text(upstream, "", BY_HEADER, POLICY).replace("cookie = \"SID\"", &preset)
+        };
+        let world = World::from_text(|s| s.cookie = cookie.to_owned(), text).await;
+        raw(&world, "/talks;session=2;jsessionid=x?session=5&jsessionid=x", "").await;
+        assert_eq!(world.app.last_request().target, forwarded, "{preset}");
+        raw(&world, "/talks?PHPSESSID=x", "").await;
+        let expected = if preset == "php" { "/talks?" } else { "/talks?PHPSESSID=x" };
+        assert_eq!(world.app.last_request().target, expected, "{preset}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! with a true jar, that keeps what was meant for another place.
 
 use crate::setup::{BY_HEADER, POLICY, World, config_text, https_lines, post_login};
-use crate::support::app::{Attributes, Switches};
+use crate::support::app::{Attributes, Profile, Switches};
 use crate::support::browser::{Browser, Options, Tls};
 use crate::support::tls::Certificate;
 
@@ -60,6 +60,22 @@ async fn every_combination_of_attributes_is_deleted() {
         assert_eq!(browser.fetch("/page").await.status, 401, "{name} {attributes:?}");
         assert_eq!(held(&browser), 0, "{name} {attributes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_cookie_that_has_moved_is_deleted_where_it_was_and_where_it_is() {
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.profile = Profile::RotateEach;
+    };
+    let world = World::with(habits, "", BY_HEADER, POLICY).await;
+    let browser = world.signed_in("ann").await;
+    world.app.set(|s| s.attributes.path = "/page".to_owned());
+    browser.navigate("/page").await;
+    assert_eq!(held(&browser), 2);
+    world.pass(3600);
+    assert_eq!(browser.fetch("/page").await.status, 401);
+    assert_eq!(held(&browser), 0);
 }
 
 fn held(browser: &Browser) -> usize {

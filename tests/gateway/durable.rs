@@ -102,6 +102,18 @@ async fn what_has_ended_stays_ended_and_its_reason_is_told() {
 }
 
 #[tokio::test]
+async fn visitors_after_a_restart_are_no_sign_that_nobody_signs_in() {
+    let mut kept = Durable::with(|s| s.anonymous_cookie = true, "", "").await;
+    let browser = kept.world.signed_in("ann").await;
+    kept.restart(&[&browser]).await;
+    for _ in 0..100 {
+        kept.world.browser().navigate("/").await;
+    }
+    let app = kept.world.gateway.handle().shared().metrics.app("app");
+    assert_eq!(app.habits.noticed().count(), 0);
+}
+
+#[tokio::test]
 async fn the_limit_holds_over_a_restart() {
     let mut kept = Durable::new().await;
     let first = kept.world.signed_in("ann").await;
@@ -191,6 +203,26 @@ async fn where_so_chosen_nothing_is_answered_that_the_store_cannot_confirm() {
 }
 
 /// Starts a gateway on the directory of another one; the fault that it leaves with.
+#[tokio::test]
+async fn a_jar_that_changes_with_every_answer_waits_for_no_store() {
+    for on_outage in ["local", "refuse"] {
+        let store = format!("on_outage = \"{on_outage}\"");
+        let mut kept =
+            Durable::with(|s| s.profile = Profile::RotateEach, "custody = \"vault\"", &store).await;
+        let ann = kept.world.signed_in("ann").await;
+        let blocker = kept.database();
+        blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        for _ in 0..3 {
+            assert_eq!(who(&ann).await.as_deref(), Some("ann"), "{on_outage}");
+        }
+        assert_eq!(kept.world.count("tenure_unconfirmed_total"), 0, "nobody waited");
+        blocker.execute_batch("ROLLBACK").unwrap();
+        drop(blocker);
+        kept.restart(&[&ann]).await;
+        assert_eq!(who(&ann).await.as_deref(), Some("ann"), "the jar was written behind");
+    }
+}
+
 fn fault_of(text: &str, kept: &Durable) -> String {
     let config = check_text("test.toml", text, Path::new(".")).unwrap();
     match Gateway::start(config, kept.world.clock.clone()) {

@@ -80,3 +80,16 @@ async fn cookies_that_nobody_saw_being_issued_and_credentials_without_a_session(
     assert_eq!(noticed(&world), ["unseen_cookies", "unidentified"]);
     assert_eq!(world.count("tenure_unidentified_total"), 50);
 }
+
+#[tokio::test]
+async fn what_was_issued_and_is_dead_is_no_cookie_that_nobody_saw() {
+    let world = world(|s| s.remember_me = Some("remember".into()), "companions = [\"remember\"]").await;
+    let browser = world.signed_in("ann").await;
+    let copy = format!("remember={}", browser.cookie("remember").unwrap());
+    browser.navigate("/logout").await;
+    for _ in 0..60 {
+        assert_eq!(browser.fetch_with_cookie("/me", &copy).await.json()["user"], serde_json::Value::Null);
+    }
+    assert_eq!(noticed(&world), Vec::<&str>::new());
+    assert_eq!(world.count("tenure_unseen_total"), 0);
+}

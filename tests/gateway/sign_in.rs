@@ -2,8 +2,8 @@
 
 use tenure::store::StateFilter;
 
-use crate::setup::{BY_HEADER, POLICY, World, post_login, sign_in, who};
-use crate::support::app::{Profile, Resurrect, Switches};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, post_login, sign_in, who};
+use crate::support::app::{PASSWORD, Profile, Resurrect, Switches};
 use crate::support::browser::{Ask, Mode};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -35,6 +35,49 @@ async fn an_anonymous_session_becomes_a_signed_in_one_and_keeps_its_id() {
     let fixed = browser.fetch_with_cookie("/me", &format!("SID={old}")).await;
     assert_eq!(fixed.json()["user"], serde_json::Value::Null);
     assert!(!world.app.saw_token(&old));
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_signs_in_or_out_unseen() {
+    let habits = |s: &mut Switches| {
+        s.any_spelling = true;
+        s.anonymous_cookie = true;
+        s.profile = Profile::RotateLogin;
+    };
+    let world = World::with(habits, "", BY_FORM, POLICY).await;
+    let spell = |path: &str| {
+        let capitals = path.to_uppercase();
+        // A browser takes what begins with two slashes for another host.
+        let doubled = format!("/x/../{path}");
+        [
+            capitals,
+            format!("{path}/"),
+            format!("{path};a=b"),
+            format!("{doubled};a=b//"),
+            doubled,
+            format!("/x/..;/{path}"),
+        ]
+    };
+    for (n, (login, logout)) in spell("/login").iter().zip(&spell("/logout")).enumerate() {
+        let (browser, user) = (world.browser(), format!("ann{n}"));
+        let form = [("username", user.as_str()), ("password", PASSWORD)];
+        browser.send(Ask::form(login, &form).no_follow()).await.unwrap();
+        assert_eq!(who(&browser).await.as_deref(), Some(&*user), "{login}: the app has signed in");
+        assert_eq!(world.live_of(&user).len(), 1, "{login}");
+        browser.send(Ask::get(Mode::Navigate, logout).no_follow()).await.unwrap();
+        assert_eq!(world.ends_of(&user), ["logout"], "{logout}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_behind_a_script_hides_no_form() {
+    let form = BY_FORM.replace("/login\"\nuser", "/login.php\"\nuser");
+    let world = World::with(|s| s.scripts = true, "", &form, POLICY).await;
+    let browser = world.browser();
+    let form = [("username", "ann"), ("password", PASSWORD)];
+    browser.send(Ask::form("/login.php/x", &form).no_follow()).await.unwrap();
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"), "the app has signed in");
+    assert_eq!(world.live_of("ann").len(), 1);
 }
 
 #[tokio::test]
@@ -343,4 +386,52 @@ async fn observing_ends_nobody_and_follows_sessions_from_before() {
     assert_eq!(who(&ann).await.as_deref(), Some("ann"));
     let text = world.gateway.handle().metrics_text();
     assert!(text.contains("tenure_would_end_total{app=\"app\",reason=\"max_concurrent\"} 2"), "{text}");
+}
+
+/// A browser of Ann's, or of a visitor, whose tabs go on while one of them signs Bob in: the app does so on the session
+/// that there is, and says so to whoever asks, before the form is answered.
+async fn seen_early(profile: Profile, custody: &str, is_visitor: bool, form_first: bool) {
+    let what = format!("{profile:?} {custody} visitor: {is_visitor}, form first: {form_first}");
+    let habits = |s: &mut Switches| {
+        s.identity_headers = true;
+        s.anonymous_cookie = is_visitor;
+        s.profile = profile;
+    };
+    let policy = "[policy]\nidle_timeout = \"1h\"\nmax_concurrent = 1\n";
+    let world = World::with(habits, &format!("custody = \"{custody}\""), BY_HEADER, policy).await;
+    let browser = world.browser();
+    match is_visitor {
+        true => drop(browser.navigate("/login").await),
+        false => sign_in(&browser, "ann").await,
+    }
+    let tab = browser.new_tab();
+    let form = [("username", "bob"), ("password", PASSWORD)];
+    let form = Ask::form("/login?hold=1", &form).no_follow();
+    let form = tokio::spawn(async move { tab.hold(form).await.unwrap() });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    let other = browser.hold(Ask::get(Mode::Fetch, "/me")).await.unwrap();
+    let id = world.only_session_of("bob").id;
+    world.app.release(1);
+    let form = form.await.unwrap();
+    let (one, two) = if form_first { (form, other) } else { (other, form) };
+    for answer in [one, two] {
+        browser.deliver(answer).await.unwrap();
+        assert_eq!(who(&browser).await.as_deref(), Some("bob"), "{what}");
+    }
+    world.pass(60);
+    assert_eq!(who(&browser).await.as_deref(), Some("bob"), "{what}");
+    assert_eq!((world.only_session_of("bob").id, world.ends_of("bob").len()), (id, 0), "{what}");
+    let of_ann: &[&str] = if is_visitor { &[] } else { &["account_switched"] };
+    assert_eq!(world.ends_of("ann"), of_ann, "{what}");
+}
+
+#[tokio::test]
+async fn an_answer_that_shows_a_sign_in_before_its_own_answer_makes_no_second_session() {
+    for profile in [Profile::Opaque, Profile::RotateEach] {
+        for custody in ["track", "vault"] {
+            for (is_visitor, form_first) in [(false, false), (false, true), (true, false), (true, true)] {
+                seen_early(profile, custody, is_visitor, form_first).await;
+            }
+        }
+    }
 }

@@ -21,6 +21,20 @@ async fn submit(browser: &Browser, user: &str) -> Page {
 }
 
 #[tokio::test]
+async fn the_app_is_asked_as_the_browser_would() {
+    // Apps redirect what did not come by TLS, serve several hosts, and tie sessions to addresses and browsers.
+    let world = World::with(|_| (), "", &whoami(), POLICY).await;
+    submit(&world.browser(), "ann").await;
+    let (asked, by_browser) = (world.app.requests_to("/api/whoami"), world.app.requests_to("/login"));
+    for name in
+        ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "user-agent"]
+    {
+        assert!(by_browser[0].header(name).is_some(), "{name}");
+        assert_eq!(asked[0].header(name), by_browser[0].header(name), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_value_that_the_app_sets_when_asked_reaches_the_browser_and_lives() {
     let habits = |s: &mut Switches| s.profile = Profile::RotateEach;
     let world = World::with(habits, "", &whoami(), POLICY).await;

@@ -1,7 +1,7 @@
 //! `custody = "vault"`: the app's cookies stay in the gateway, whatever the app does to them.
 
 use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, config_text, https_lines, post_login, sign_in, who};
-use crate::support::app::{Profile, Switches};
+use crate::support::app::{PASSWORD, Profile, Switches};
 use crate::support::browser::{Ask, Browser, Heard, Mode, Options, Tls};
 use crate::support::tls::Certificate;
 
@@ -334,6 +334,46 @@ async fn another_site_cannot_take_the_cookie_from_somebody_who_is_signed_in() {
     assert_eq!(page.headers.get("set-cookie"), None, "nothing that could stand in place of {ours}");
     assert_eq!(names(&stranger), Vec::<String>::new());
     assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn an_identity_provider_may_sign_in_by_a_form_from_its_own_site() {
+    // The answer to the form sets the app's cookie and names nobody yet (OpenID Connect by form_post, SAML).
+    let world = world_with(|s| s.anonymous_cookie = true).await;
+    let browser = world.browser();
+    world.app.set(|s| s.identity_headers = false);
+    let foreign = |path: &str| {
+        let form = [("username", "ann"), ("password", PASSWORD)];
+        Ask::form(path, &form).with("sec-fetch-site", "cross-site").no_follow()
+    };
+    browser.send(foreign("/page")).await.unwrap();
+    assert_eq!(names(&browser), Vec::<String>::new(), "elsewhere it could only take a cookie away");
+    assert_eq!(browser.send(foreign("/login")).await.unwrap().status, 302);
+    assert_eq!(names(&browser), [OURS]);
+    world.app.set(|s| s.identity_headers = true);
+    assert_eq!(who(&browser).await.as_deref(), Some("ann"));
+    assert_eq!(world.live_of("ann").len(), 1);
+}
+
+#[tokio::test]
+async fn the_deletion_of_one_of_several_session_cookies_is_a_log_out() {
+    for custody in ["track", "vault"] {
+        let text = |upstream: &str| {
+            let lines = format!("custody = \"{custody}\"");
+            config_text(upstream, &lines, BY_HEADER, POLICY)
+                .replace("cookie = \"SID\"", "cookie = [\"SID\", \"AUTH\"]")
+        };
+        let sets = |field: &str| vec![("Set-Cookie".to_owned(), field.to_owned())];
+        let habits = |s: &mut Switches| {
+            s.identity_headers = true;
+            s.extra_headers = sets("AUTH=ticket; Path=/");
+        };
+        let world = World::from_text(habits, text).await;
+        let browser = world.signed_in("ann").await;
+        world.app.set(|s| s.extra_headers = sets("AUTH=; Path=/; Max-Age=0"));
+        browser.fetch("/poll").await;
+        assert_eq!(world.ends_of("ann"), ["logout"], "{custody}");
+    }
 }
 
 #[tokio::test]

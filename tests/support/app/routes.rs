@@ -1,5 +1,6 @@
 //! What stands behind each path.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::json;
@@ -47,7 +48,7 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Answers; `visit` carries the session in and the cookies out.
     pub async fn reply(&self, visit: &mut Visit) -> Reply {
-        let whole = match (self.head.method.as_str(), self.path()) {
+        let whole = match (self.head.method.as_str(), &*self.path()) {
             ("POST", "/login") => self.sign_in(visit).await,
             ("POST", "/mfa") => self.second_step(visit).await,
             (_, "/login") => self.login_form(200),
@@ -75,9 +76,19 @@ impl Exchange<'_> {
         Reply::Whole(whole)
     }
 
-    fn path(&self) -> &str {
+    fn path(&self) -> Cow<'_, str> {
         let path = self.head.path();
-        if self.s.url_ids { path.split(';').next().unwrap_or(path) } else { path }
+        if self.s.any_spelling {
+            let path = path.replace("/x/..;/", "/");
+            let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+            let segments: Vec<_> = segments.filter(|segment| !segment.is_empty()).collect();
+            return format!("/{}", segments.join("/").to_lowercase()).into();
+        }
+        if let Some((script, _)) = path.split_once(".php").filter(|_| self.s.scripts) {
+            return script.into();
+        }
+        let path = if self.s.url_ids { path.split(';').next().unwrap_or(path) } else { path };
+        path.into()
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -115,21 +126,27 @@ impl Exchange<'_> {
             self.app.sessions.lock().half_way(self.s, visit, user);
             return self.redirect(302, "/mfa");
         }
-        self.welcome(visit, user, &fields)
+        self.welcome(visit, user, &fields).await
     }
 
     async fn second_step(&self, visit: &mut Visit) -> Answer {
         let fields = form::fields(self.head, self.body).await;
         let user = self.app.sessions.lock().waiting(visit);
         match user {
-            Some(user) if form::value(&fields, "code") == MFA_CODE => self.welcome(visit, &user, &fields),
+            Some(user) if form::value(&fields, "code") == MFA_CODE => {
+                self.welcome(visit, &user, &fields).await
+            }
             Some(_) => self.redirect(302, "/mfa?error=1"),
             None => self.redirect(302, "/login"),
         }
     }
 
-    fn welcome(&self, visit: &mut Visit, user: &str, fields: &[(String, String)]) -> Answer {
+    /// Signs in; with `?hold` the answer waits at the app's gate.
+    async fn welcome(&self, visit: &mut Visit, user: &str, fields: &[(String, String)]) -> Answer {
         self.app.sessions.lock().sign_in(self.s, visit, user);
+        if self.head.query("hold").is_some() {
+            self.app.wait_at_gate().await;
+        }
         if self.s.login_status == 200 {
             return Answer::html(200, &format!("Welcome, {user}."));
         }

@@ -308,7 +308,8 @@ pub fn cookies(head: &Head) -> Vec<(String, String)> {
 fn presented(s: &Switches, head: &Head, cookies: &[(String, String)]) -> Option<String> {
     let named = |name: &str| {
         let mut values = cookies.iter().filter(|(n, _)| n == name).map(|(_, value)| value.clone());
-        if s.last_duplicate { values.next_back() } else { values.next() }
+        let value = if s.last_duplicate { values.next_back() } else { values.next() };
+        if s.decodes_cookies { value.map(|value| decoded(&value)) } else { value }
     };
     let token = match s.profile {
         Profile::Chunked => {
@@ -323,6 +324,18 @@ fn presented(s: &Switches, head: &Head, cookies: &[(String, String)]) -> Option<
         | Profile::DoubleSet => named(&s.cookie),
     };
     token.or_else(|| if s.url_ids { in_url(s, head) } else { None })
+}
+
+fn decoded(value: &str) -> String {
+    let Some(quoted) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
+        return percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+    };
+    let mut parts = quoted.split('\\');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| match part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+        Some(byte) => text + &char::from(byte).to_string() + &part[3..],
+        None => text + part,
+    })
 }
 
 fn without_route(value: &str) -> String {

@@ -129,8 +129,14 @@ pub struct Switches {
     pub replay: bool,
     /// Of two session cookies in a request the last one counts, not the first.
     pub last_duplicate: bool,
+    /// Values of cookies are decoded before they are read: escapes (Express, PHP, Rack), quotes and what they escape (Python).
+    pub decodes_cookies: bool,
     /// The session id is also read from `;name=` in the path and `?name=` in the query.
     pub url_ids: bool,
+    /// Case, empty segments, a slash at the end and path parameters make no other page (ASP.NET and Express, Apache, Tomcat).
+    pub any_spelling: bool,
+    /// Every page is a script's: `/login.php` is `/login`, and so is `/login.php/what/ever` (PHP's path info).
+    pub scripts: bool,
     /// What `/slow` does at its end.
     pub resurrect: Resurrect,
     /// The form field of the user's name.
@@ -186,7 +192,10 @@ impl Default for Switches {
             anonymous_cookie: false,
             replay: false,
             last_duplicate: false,
+            decodes_cookies: false,
             url_ids: false,
+            any_spelling: false,
+            scripts: false,
             resurrect: Resurrect::None,
             user_field: "username".to_owned(),
             rolling: false,
