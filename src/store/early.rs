@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::cell::SessionRef;
 use super::enrol::Enrolled;
+use super::journal::Changed;
 use super::table::Table;
 use crate::session::record::NewToken;
 use crate::session::{Moment, SessionId};
@@ -56,7 +57,13 @@ impl Table {
     pub fn join(&self, session: &SessionRef, tokens: &[NewToken], now: Moment) -> bool {
         let grace = self.bound.load().book.rotation_grace;
         let tokens = self.admissible(Some(&session.0), tokens, super::link::Revives::Nothing, now).tokens;
-        let fell_out = self.with(&session.0, now, |s| (!s.is_over()).then(|| s.join(&tokens, grace, now)));
+        let fell_out = self.with(&session.0, now, |s| {
+            (!s.is_over()).then(|| {
+                // ORDER: before anybody else can look, so that what another gateway stored before does not undo it.
+                self.mark(&session.0, Changed::RECORD);
+                s.join(&tokens, grace, now)
+            })
+        });
         let Some(fell_out) = fell_out else { return false };
         self.relink_changed(&session.0, &tokens, fell_out, now);
         true

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use super::cell::{Cell, SessionRef};
 use super::journal::Changed;
 use super::keys::random_bytes;
-use super::limit::end_all;
 use super::link::Revives;
 use super::table::{Table, UserKey, settle};
 use super::{Event, EventKind};
@@ -168,7 +167,14 @@ impl Table {
         let grace = self.bound.load().book.rotation_grace;
         let tokens = self.admissible(Some(&session.0), tokens, Revives::Nothing, now).tokens;
         let fell_out = self.with(&session.0, now, |s| {
-            (s.is_live(now) && s.holds(carried)).then(|| s.rotate(&tokens, carried, grace, now))
+            let goes_on = s.is_live(now) && s.holds(carried);
+            goes_on.then(|| {
+                // ORDER: before anybody else can look, so that what another gateway stored before does not undo it.
+                if !tokens.is_empty() {
+                    self.mark(&session.0, Changed::RECORD);
+                }
+                s.rotate(&tokens, carried, grace, now)
+            })
         });
         let Some(fell_out) = fell_out else { return false };
         // Where the app's cookies are kept in the gateway the value of ours stays, with every answer.
@@ -180,9 +186,12 @@ impl Table {
 
     /// The app deleted a cookie that is not the session's last session cookie.
     pub fn forget_cookie(&self, session: &SessionRef, name: &str, now: Moment) {
-        let gone = self.with(&session.0, now, |s| s.forget_cookie(name));
+        let gone = self.with(&session.0, now, |s| {
+            // ORDER: see `rotate`.
+            self.mark(&session.0, Changed::RECORD);
+            s.forget_cookie(name)
+        });
         self.relink(&session.0, gone, &[], now);
-        self.mark(&session.0, Changed::RECORD);
     }
 
     /// A source gave the session's user other roles: they hold from now on (R1). Returns whether they were other ones.
@@ -193,12 +202,13 @@ impl Table {
                 return (None, Settled::AsBefore);
             };
             let identity = Identity { roles: named.roles.clone(), ..Identity::clone(&known) };
+            // ORDER: see `rotate`.
+            self.mark(&session.0, Changed::RECORD);
             let policy = self.bound.load().policy(s.app, Some(&identity));
             let key = UserKey::of(s.app, &identity);
             (Some(key), s.change_roles(Arc::new(identity), policy, now))
         });
         let Some(key) = changed else { return false };
-        self.mark(&session.0, Changed::RECORD);
         self.after_settling(&session.0, settled, now);
         self.file(&session.0, now);
         self.reckon(&key, now);
@@ -248,6 +258,7 @@ impl Table {
                 Some(_) => self.present(cells, Some(cell), &bound, now, &mut aftermath).rivals,
                 None => Vec::new(),
             };
+            let latest = self.latest_of(cells, cell);
             let mut session = cell.session.lock();
             if let settled @ Settled::JustEnded(_) = settle(&mut session, &bound, now) {
                 aftermath.extend(self.settled_kind(settled).map(|kind| (Arc::clone(cell), kind)));
@@ -255,6 +266,8 @@ impl Table {
             if !entry.is_open(&session, now) {
                 return Enrolled::Over;
             }
+            // ORDER: see `rotate`.
+            self.mark(cell, Changed::RECORD);
             fell_out = session.replace(tokens, bound.book.rotation_grace, now);
             let admission = admit(&policy, &rivals);
             // A later book has reached the session already: the limit is judged by it after this section.
@@ -263,17 +276,49 @@ impl Table {
                 false => policy,
             };
             join(&mut session, entry, &admission, &identity, policy, now);
+            if let Some(latest) = latest.filter(|_| entry != Entry::HeldBack) {
+                session.sign_in_behind(latest);
+            }
             let mode = session.mode;
             drop(session);
             if cells.iter().all(|other| !Arc::ptr_eq(other, cell)) {
                 cells.push(Arc::clone(cell));
             }
-            carry_out(admission, (cell, entry, mode), cells, now, &mut aftermath)
+            self.carry_out(admission, (cell, entry, mode), cells, now, &mut aftermath)
         });
         self.relink_changed(cell, tokens, fell_out, now);
         self.after_section(aftermath, now);
         self.file(cell, now);
         enrolled
+    }
+
+    /// Where several gateways share the store, a sign-in comes after all that are known: so it keeps its place when sessions
+    /// are brought together, whatever the gateways' clocks say.
+    fn latest_of(&self, cells: &[Arc<Cell>], newcomer: &Arc<Cell>) -> Option<Moment> {
+        let others = cells.iter().filter(|cell| self.is_shared() && !Arc::ptr_eq(cell, newcomer));
+        others.filter_map(|cell| cell.session.lock().times.signed_in_at).max()
+    }
+
+    fn carry_out(
+        &self,
+        admission: Admission,
+        (cell, entry, mode): (&Arc<Cell>, Entry, Mode),
+        cells: &[Arc<Cell>],
+        now: Moment,
+        aftermath: &mut Aftermath,
+    ) -> Enrolled {
+        match admission {
+            Admission::Pending if mode == Mode::Enforce => {
+                if entry != Entry::HeldBack {
+                    aftermath.push((Arc::clone(cell), EventKind::HeldBack));
+                }
+                return Enrolled::Pending(SessionRef(Arc::clone(cell)));
+            }
+            Admission::Pending => self.end_all(&[cell.id], mode, cells, now, aftermath),
+            Admission::Active { end } => self.end_all(&end, mode, cells, now, aftermath),
+        }
+        aftermath.push((Arc::clone(cell), EventKind::SignedIn));
+        Enrolled::Active(SessionRef(Arc::clone(cell)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends with the closure")]
@@ -406,27 +451,6 @@ fn join(
             }
         }
     }
-}
-
-fn carry_out(
-    admission: Admission,
-    (cell, entry, mode): (&Arc<Cell>, Entry, Mode),
-    cells: &[Arc<Cell>],
-    now: Moment,
-    aftermath: &mut Aftermath,
-) -> Enrolled {
-    match admission {
-        Admission::Pending if mode == Mode::Enforce => {
-            if entry != Entry::HeldBack {
-                aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-            }
-            return Enrolled::Pending(SessionRef(Arc::clone(cell)));
-        }
-        Admission::Pending => end_all(&[cell.id], mode, cells, now, aftermath),
-        Admission::Active { end } => end_all(&end, mode, cells, now, aftermath),
-    }
-    aftermath.push((Arc::clone(cell), EventKind::SignedIn));
-    Enrolled::Active(SessionRef(Arc::clone(cell)))
 }
 
 impl Event {

@@ -152,11 +152,9 @@ impl Journal {
         self.queue.lock().cells.len()
     }
 
-    /// Whether everything that was noted until now is safe.
-    pub(super) fn is_idle(&self) -> bool {
-        let queue = self.queue.lock();
-        let nothing = queue.cells.is_empty() && queue.facts.is_empty() && queue.entries.is_empty();
-        nothing && self.progress.borrow().safe >= queue.batch
+    /// Whether everything up to `ticket` is safe by now.
+    pub(super) fn is_safe(&self, Ticket(batch): Ticket) -> bool {
+        self.progress.borrow().safe > batch
     }
 
     /// How many entries of the audit there was no room for.
@@ -233,6 +231,13 @@ impl Cell {
     /// Takes the cell out of the queue, with what has changed. Look at the session afterwards, not before.
     pub(super) fn take_changes(&self) -> Changed {
         let kept = Changed::SCHEDULED | Changed::ON_ITS_WAY;
+        Changed(self.changed.fetch_and(kept, Ordering::AcqRel) & !Changed::QUEUED)
+    }
+
+    /// The same where the cell stays in the queue for another time: it must not stand there twice, or the second would be
+    /// taken for one that has arrived.
+    pub(super) fn take_changes_early(&self) -> Changed {
+        let kept = Changed::SCHEDULED | Changed::ON_ITS_WAY | Changed::QUEUED;
         Changed(self.changed.fetch_and(kept, Ordering::AcqRel) & !Changed::QUEUED)
     }
 

@@ -6,6 +6,7 @@ use super::EventKind;
 use super::book::Bound;
 use super::cell::Cell;
 use super::enrol::Aftermath;
+use super::journal::Changed;
 use super::table::{Table, UserKey, settle};
 use crate::session::policy::{Policy, Rival, surplus};
 use crate::session::record::{Mode, PENDING_FOR, Settled};
@@ -33,9 +34,9 @@ impl Table {
             let bound = self.bound.load_full();
             let present = self.present(cells, None, &bound, now, &mut aftermath);
             if let Some((_, policy, mode)) = present.latest {
-                end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
+                self.end_all(&surplus(&policy, &present.rivals), mode, cells, now, &mut aftermath);
                 if is_met && mode == Mode::Enforce {
-                    hold_back_surplus(&policy, &present.rivals, cells, now, &mut aftermath);
+                    self.hold_back_surplus(&policy, &present.rivals, cells, now, &mut aftermath);
                 }
             }
         });
@@ -71,54 +72,64 @@ impl Table {
         present
     }
 
+    /// Ends these sessions for the limit; while only observing, each is counted once.
+    pub(super) fn end_all(
+        &self,
+        ids: &[SessionId],
+        mode: Mode,
+        cells: &[Arc<Cell>],
+        now: Moment,
+        aftermath: &mut Aftermath,
+    ) {
+        let reason = EndReason::MaxConcurrent;
+        for cell in cells.iter().filter(|cell| ids.contains(&cell.id)) {
+            let mut session = cell.session.lock();
+            if mode == Mode::Observe {
+                if session.observe(reason) {
+                    aftermath.push((Arc::clone(cell), EventKind::WouldEnd(reason)));
+                }
+            } else if session.end(reason, None, now) {
+                aftermath.push((Arc::clone(cell), self.own_end(reason)));
+            }
+        }
+    }
+
+    /// An end that no person asked for: every gateway that knows the session finds it out, and one of them tells.
+    fn own_end(&self, reason: EndReason) -> EventKind {
+        match self.is_shared() {
+            true => EventKind::Over(reason),
+            false => EventKind::Ended { reason, by: None },
+        }
+    }
+
     pub(super) fn settled_kind(&self, settled: Settled) -> Option<EventKind> {
         match settled {
             Settled::WouldEnd(reason) => Some(EventKind::WouldEnd(reason)),
-            // Every gateway that knows the session finds that out; one of them tells.
-            Settled::JustEnded(reason) if self.is_shared() => Some(EventKind::Over(reason)),
-            Settled::JustEnded(reason) => Some(EventKind::Ended { reason, by: None }),
+            Settled::JustEnded(reason) => Some(self.own_end(reason)),
             Settled::AsBefore => None,
         }
     }
-}
 
-/// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held back
-/// after all, where the policy ends nobody for them (R13).
-fn hold_back_surplus(
-    policy: &Policy,
-    rivals: &[Rival],
-    cells: &[Arc<Cell>],
-    now: Moment,
-    aftermath: &mut Aftermath,
-) {
-    let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
-    let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
-    let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
-    unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
-    unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
-    for cell in unheard.into_iter().take(too_many) {
-        cell.session.lock().hold_back(now.plus(PENDING_FOR));
-        aftermath.push((Arc::clone(cell), EventKind::HeldBack));
-    }
-}
-
-/// Ends these sessions for the limit; while only observing, each is counted once.
-pub(super) fn end_all(
-    ids: &[SessionId],
-    mode: Mode,
-    cells: &[Arc<Cell>],
-    now: Moment,
-    aftermath: &mut Aftermath,
-) {
-    let reason = EndReason::MaxConcurrent;
-    for cell in cells.iter().filter(|cell| ids.contains(&cell.id)) {
-        let mut session = cell.session.lock();
-        if mode == Mode::Observe {
-            if session.observe(reason) {
-                aftermath.push((Arc::clone(cell), EventKind::WouldEnd(reason)));
-            }
-        } else if session.end(reason, None, now) {
-            aftermath.push((Arc::clone(cell), EventKind::Ended { reason, by: None }));
+    /// Several gateways admitted somebody at once, each in the last place: sign-ins that nobody has heard of yet are held back
+    /// after all, where the policy ends nobody for them (R13).
+    fn hold_back_surplus(
+        &self,
+        policy: &Policy,
+        rivals: &[Rival],
+        cells: &[Arc<Cell>],
+        now: Moment,
+        aftermath: &mut Aftermath,
+    ) {
+        let Some(max) = policy.max_concurrent.filter(|_| policy.on_limit.holds_back()) else { return };
+        let too_many = rivals.len().saturating_sub(usize::try_from(max.get()).unwrap_or(usize::MAX));
+        let mut unheard: Vec<&Arc<Cell>> = cells.iter().filter(|cell| cell.is_unheard()).collect();
+        unheard.retain(|cell| rivals.iter().any(|rival| rival.id == cell.id));
+        unheard.sort_by_key(|cell| std::cmp::Reverse((cell.session.lock().times.signed_in_at, cell.id)));
+        for cell in unheard.into_iter().take(too_many) {
+            cell.session.lock().hold_back(now.plus(PENDING_FOR));
+            // It may be on its way to the store as it was.
+            self.mark(cell, Changed::RECORD);
+            aftermath.push((Arc::clone(cell), EventKind::HeldBack));
         }
     }
 }

@@ -41,7 +41,7 @@ pub use enrol::{Enrolled, Newcomer};
 pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
-pub use redis::{OnFacts, Redis, RedisFault, RedisOpened, RedisOpening};
+pub use redis::{OnFacts, Pace, Redis, RedisFault, RedisOpened, RedisOpening};
 pub use table::{Counts, Table};
 pub use trouble::Trouble;
 

@@ -211,7 +211,9 @@ impl Table {
         let Some(mut last) = heard.iter().map(signed_in_at).max() else { return };
         unheard.sort_by_key(|cell| (signed_in_at(cell), cell.id));
         for cell in unheard {
-            cell.session.lock().sign_in_behind(last);
+            if cell.session.lock().sign_in_behind(last) {
+                self.mark(&cell, Changed::RECORD);
+            }
             last = last.max(signed_in_at(&cell));
         }
     }
@@ -239,6 +241,7 @@ impl Table {
             merged
         };
         cell.slot.fetch_max(stored.slot, Ordering::Relaxed);
+        cell.slot.fetch_or(stored.slot & SIGNED_IN, Ordering::Relaxed);
         self.after_merge(cell, merged, now);
     }
 
@@ -253,9 +256,9 @@ impl Table {
         if merged.ended {
             self.after_end_elsewhere(cell, now);
         }
-        if let (true, Some(sharing)) = (merged.ended_there, &self.sharing) {
-            // Another gateway's end was stored first: that one tells of it.
-            sharing.owed(cell.id);
+        if merged.ended_here {
+            // Where it was stored before, it was lost, or somebody did not know.
+            self.mark(cell, Changed::RECORD);
         }
         self.with(cell, now, |_| ());
         self.file(cell, now);

@@ -427,9 +427,10 @@ impl Table {
         }
     }
 
-    /// The store has this gateway's end of the session: now it is told.
-    pub(super) fn tell_owed(&self, id: SessionId) {
-        if let Some(event) = self.sharing.as_ref().and_then(|sharing| sharing.owed(id)) {
+    /// The store has an end of the session: now this gateway's is told, if it `is_first`.
+    pub(super) fn is_told(&self, id: SessionId, is_first: bool) {
+        let owed = self.sharing.as_ref().and_then(|sharing| sharing.owed(id));
+        if let Some(event) = owed.filter(|_| is_first) {
             self.note_event(&event);
             self.observer.observe(&event);
         }

@@ -14,8 +14,8 @@ use crate::session::{Moment, Policy, Span, TokenKey, deadline};
 pub struct Merged {
     /// It ended elsewhere, and this is the first time it is known here.
     pub ended: bool,
-    /// It is over in the store.
-    pub ended_there: bool,
+    /// It is over here, and the store does not know.
+    pub ended_here: bool,
     /// Its user is another one than before, or was unknown; or has other roles.
     pub identity: bool,
     /// The keys that it held before and does not hold now, and those that it holds now.
@@ -39,8 +39,8 @@ impl Session {
         let later = theirs.times.signed_in_at > self.times.signed_in_at;
         let as_late = theirs.times.signed_in_at == self.times.signed_in_at;
         let identity = later || (as_late && !is_changed);
-        let ended_there = matches!(theirs.state, State::Ended(_));
-        let mut merged = Merged { ended_there, ..Merged::default() };
+        let ended_here = self.ended().is_some() && !matches!(theirs.state, State::Ended(_));
+        let mut merged = Merged { ended_here, ..Merged::default() };
         if identity && self.identity.as_deref() != theirs.identity.as_ref() {
             self.identity = theirs.identity.map(Arc::new);
             merged.identity = true;
@@ -86,12 +86,14 @@ impl Session {
     }
 
     /// Puts a sign-in that nobody has heard of yet behind another one, which was stored first: the clocks of two machines may
-    /// say otherwise, and of those beyond a limit it is the last that stays.
-    pub fn sign_in_behind(&mut self, other: Moment) {
-        if self.times.signed_in_at.is_some_and(|at| at <= other) {
+    /// say otherwise, and of those beyond a limit it is the last that stays. Returns whether it stood elsewhere before.
+    pub fn sign_in_behind(&mut self, other: Moment) -> bool {
+        let goes = self.times.signed_in_at.is_some_and(|at| at <= other);
+        if goes {
             self.times.signed_in_at = Some(other.plus(Span::from_ms(1)));
             self.deadline = deadline(&self.policy, &self.times);
         }
+        goes
     }
 
     /// Holds a session back whose sign-in nobody has heard of yet: it turned out that there was no room.
@@ -155,8 +157,10 @@ mod tests {
         ended.end(EndReason::Revoked, None, at(20));
         for is_changed in [true, false] {
             let (mut ours, mut theirs) = (ended.clone(), live.clone());
-            assert!(!merge(&mut ours, &live, is_changed, 60).ended, "it was known");
-            assert!(merge(&mut theirs, &ended, is_changed, 60).ended);
+            let known = merge(&mut ours, &live, is_changed, 60);
+            assert!(!known.ended && known.ended_here, "it was known here, and here alone");
+            let heard = merge(&mut theirs, &ended, is_changed, 60);
+            assert!(heard.ended && !heard.ended_here);
             assert_eq!(ours.ended().unwrap().reason, EndReason::Revoked);
             assert_eq!(theirs.ended().unwrap().at, at(20));
         }

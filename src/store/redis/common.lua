@@ -28,7 +28,7 @@ end
 
 local function remove(id)
   redis.call('HDEL', records, id)
-  redis.call('HDEL', activity, id)
+  redis.call('HDEL', activity, id, id .. '!')
   redis.call('HDEL', jars, id)
   redis.call('ZREM', versions, id)
   redis.call('ZREM', terms, id)
@@ -38,6 +38,12 @@ local function note_activity(id, at)
   if tonumber(at) > tonumber(redis.call('HGET', activity, id) or '0') then
     redis.call('HSET', activity, id, at)
   end
+end
+
+-- The gateway whose end of the session was stored first: that one tells of it. Noted beside the activity.
+local function first_to_end(id, gateway)
+  redis.call('HSETNX', activity, id .. '!', gateway)
+  return redis.call('HGET', activity, id .. '!')
 end
 
 -- The home is kept for as long as the last of its sessions, and in the list of homes if it is a user's.

@@ -1,3 +1,7 @@
--- The homes of a bucket's users. KEYS[1]: the list. ARGV: now.
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
-return redis.call('ZRANGE', KEYS[1], 0, -1)
+-- The homes of some buckets' users. KEYS: the lists. ARGV: now.
+local homes = {}
+for _, list in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', ARGV[1])
+  for _, home in ipairs(redis.call('ZRANGE', list, 0, -1)) do homes[#homes + 1] = home end
+end
+return homes

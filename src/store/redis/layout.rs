@@ -43,14 +43,9 @@ impl Layout {
     }
 
     /// Records, versions, terms, activity, jars.
-    pub(super) fn home(&self, home: Home) -> Vec<Vec<u8>> {
+    pub(super) fn home(&self, home: Home) -> [Vec<u8>; 5] {
         let name = hex(&home.0);
-        ["r", "v", "x", "a", "j"].map(|part| self.in_bucket(home.0[0], &format!("{name}:{part}"))).into()
-    }
-
-    /// The activity of a home alone.
-    pub(super) fn activity(&self, home: Home) -> Vec<u8> {
-        self.in_bucket(home.0[0], &format!("{}:a", hex(&home.0)))
+        ["r", "v", "x", "a", "j"].map(|part| self.in_bucket(home.0[0], &format!("{name}:{part}")))
     }
 
     pub(super) fn token(&self, key: TokenKey) -> Vec<u8> {
@@ -151,8 +146,8 @@ pub(super) fn term(session: &Session, kept: Span) -> u64 {
 /// What a script said of a home.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// It is stored, under this version.
-    Stored(u64),
+    /// It is stored, under this version; these sessions another gateway had ended before.
+    Stored(u64, Vec<SessionId>),
     /// Nothing was stored: this is how far the home is, and what was stored since.
     Behind(u64, Vec<Row>),
     /// This was stored since.
@@ -195,7 +190,7 @@ pub(super) fn read_answer(answer: &Value) -> Option<Said> {
     let Value::Array(items) = answer else { return None };
     let status = bytes(items.first()?)?;
     Some(match status {
-        b"stored" => Said::Stored(items.get(1).and_then(number).unwrap_or(0)),
+        b"stored" => Said::Stored(items.get(1).and_then(number).unwrap_or(0), ids(items.get(2..))),
         b"behind" => Said::Behind(number(items.get(1)?)?, rows(items.get(2..)?)?),
         b"read" => Said::Read(number(items.get(1)?)?, rows(items.get(2..)?)?),
         b"missing" => Said::Missing,
@@ -203,6 +198,11 @@ pub(super) fn read_answer(answer: &Value) -> Option<Said> {
         b"epoch" => Said::Epoch,
         _ => return None,
     })
+}
+
+fn ids(items: Option<&[Value]>) -> Vec<SessionId> {
+    let id = |item: &Value| Some(SessionId::from_u128(u128::from_be_bytes(bytes(item)?.try_into().ok()?)));
+    items.unwrap_or_default().iter().filter_map(id).collect()
 }
 
 fn rows(items: &[Value]) -> Option<Vec<Row>> {

@@ -1,7 +1,7 @@
 //! The connection to the store's server, or to the servers of a cluster.
 //!
-//! No call waits for longer than [`PATIENCE`], whatever the server, the network or the client library do: every wait has a
-//! time-out of this module's own around it. After a failure calls fail at once for a while, until one has got through.
+//! No call waits for longer than [`Pace::answer`], whatever the server, the network or the client library do: every wait has
+//! a time-out of this module's own around it. After a failure calls fail at once for a while, until one has got through.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,17 +16,9 @@ use redis::{
     IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
 };
 
+use super::pace::{Pace, has_passed};
 use crate::clock::Stopwatch;
 use crate::config::{Redis, RedisMode, RedisNode};
-
-/// The longest that a call takes; a server answers within a millisecond, or something is wrong with it.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// The longest that connecting takes, all addresses together.
-const CONNECT_PATIENCE: Duration = Duration::from_millis(1000);
-
-/// For how long calls fail at once after one has failed.
-const BREAK_US: u64 = 250_000;
 
 /// How often a command is sent anew within one call where a cluster has moved what it asks for.
 const CLUSTER_RETRIES: u32 = 3;
@@ -91,10 +83,15 @@ impl Wire {
 /// See the module. Lives on the runtime of one thread.
 pub(in crate::store) struct Link {
     settings: Redis,
+    pace: Pace,
+    /// Called with every new connection before anything is asked over it.
+    on_connect: Box<dyn Fn()>,
     wire: RefCell<Option<(u64, Wire)>>,
     /// Held while connecting, so that one does it for all.
     connecting: tokio::sync::Mutex<()>,
     generation: Cell<u64>,
+    /// Since when the connection has been another one than the first.
+    another_since: Cell<Option<Stopwatch>>,
     /// When a call failed last, if none has got through since.
     broken: Cell<Option<Stopwatch>>,
     /// Digests of the scripts that were run, by the address of their text.
@@ -113,13 +110,17 @@ impl Messages {
 }
 
 impl Link {
-    /// Does not connect yet: the first call does.
-    pub(in crate::store) fn new(settings: &Redis) -> Self {
+    /// Does not connect yet: the first call does. `on_connect` is called with every new connection, before anything is asked
+    /// over it.
+    pub(in crate::store) fn new(settings: &Redis, pace: Pace, on_connect: impl Fn() + 'static) -> Self {
         Self {
             settings: settings.clone(),
+            pace,
+            on_connect: Box::new(on_connect),
             wire: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
             generation: Cell::new(0),
+            another_since: Cell::new(None),
             broken: Cell::new(None),
             digests: RefCell::default(),
         }
@@ -130,13 +131,27 @@ impl Link {
         self.generation.get()
     }
 
+    /// Whether the connection is the first, or an old one: a new one may lead to a server that does not have everything yet
+    /// which other gateways know.
+    pub(in crate::store) fn is_settled(&self) -> bool {
+        self.another_since.get().is_none_or(|since| has_passed(since, self.pace.settling()))
+    }
+
+    /// How many keys of different buckets one command may concern.
+    pub(in crate::store) fn at_once(&self, many: usize) -> usize {
+        match self.settings.mode {
+            RedisMode::Single | RedisMode::Sentinel(_) => many,
+            RedisMode::Cluster => 1,
+        }
+    }
+
     /// Sends a command and waits for its answer, connecting first where there is no connection.
     ///
     /// # Errors
-    /// [`LinkFault`], within [`PATIENCE`] or, where it had to connect, [`CONNECT_PATIENCE`] more.
+    /// [`LinkFault`], within [`Pace::answer`] or, where it had to connect, [`Pace::connecting`] more.
     // CANCEL: the command may have been carried out.
     pub(in crate::store) async fn call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
-        if self.broken.get().is_some_and(|since| since.elapsed_us() < BREAK_US) {
+        if self.broken.get().is_some_and(|since| !has_passed(since, self.pace.pause())) {
             return Err(LinkFault::Away("the store did not answer a moment ago".to_owned()));
         }
         let outcome = self.try_call(cmd).await;
@@ -149,13 +164,14 @@ impl Link {
 
     async fn try_call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
         let (number, mut wire) = self.wire().await?;
-        match tokio::time::timeout(PATIENCE, wire.send(cmd)).await {
+        let patience = self.pace.answer();
+        match tokio::time::timeout(patience, wire.send(cmd)).await {
             Ok(Ok(Value::ServerError(error))) => Err(self.judge(number, &RedisError::from(error))),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.judge(number, &error)),
             Err(_) => {
                 self.drop_wire(number);
-                Err(LinkFault::Away(format!("no answer within {} ms", PATIENCE.as_millis())))
+                Err(LinkFault::Away(format!("no answer within {} ms", patience.as_millis())))
             }
         }
     }
@@ -201,7 +217,7 @@ impl Link {
             messages.subscribe(channel).await.map_err(|error| fault(&error))?;
             Ok(Messages(messages))
         };
-        let listening = tokio::time::timeout(CONNECT_PATIENCE, listening).await;
+        let listening = tokio::time::timeout(self.pace.connecting(), listening).await;
         listening.unwrap_or_else(|_| Err(LinkFault::Away("no connection in time".to_owned())))
     }
 
@@ -236,11 +252,13 @@ impl Link {
             }
             let wire = self.connect().await?;
             let number = self.generation.get() + 1;
+            (self.on_connect)();
             self.generation.set(number);
+            self.another_since.set((number > 1).then(Stopwatch::start));
             *self.wire.borrow_mut() = Some((number, wire.clone()));
             Ok((number, wire))
         };
-        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
+        let connected = tokio::time::timeout(self.pace.connecting(), connecting).await;
         connected.unwrap_or_else(|_| Err(LinkFault::Away("no connection in time".to_owned())))
     }
 
@@ -249,7 +267,7 @@ impl Link {
             return self.connect_cluster().await.map(Wire::Cluster);
         }
         let client = self.client().await?;
-        connect_to(&client).await.map(Wire::One)
+        connect_to(&client, self.pace).await.map(Wire::One)
     }
 
     /// Whoever is the primary now; in a cluster any node.
@@ -269,7 +287,7 @@ impl Link {
         let mut last = LinkFault::Away("no address is set".to_owned());
         for node in &self.settings.nodes {
             let client = self.client_of(node, true)?;
-            match connect_to(&client).await {
+            match connect_to(&client, self.pace).await {
                 Ok(_) => return Ok(client),
                 Err(fault) => last = fault,
             }
@@ -306,7 +324,7 @@ impl Link {
         let port = std::str::from_utf8(port).ok().and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| LinkFault::Away("the sentinel's answer cannot be read".to_owned()))?;
         let client = self.client_of(&RedisNode { host, port }, true)?;
-        let mut connection = connect_to(&client).await?;
+        let mut connection = connect_to(&client, self.pace).await?;
         let role = connection.req_packed_command(&redis::cmd("ROLE")).await.map_err(|error| fault(&error))?;
         let is_primary = matches!(&role, Value::Array(parts)
             if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));
@@ -321,10 +339,10 @@ impl Link {
         signs_in: bool,
     ) -> Result<Value, LinkFault> {
         let client = self.client_of(sentinel, signs_in)?;
-        let mut connection = connect_to(&client).await?;
+        let mut connection = connect_to(&client, self.pace).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("get-master-addr-by-name").arg(service);
-        let asking = tokio::time::timeout(PATIENCE, connection.req_packed_command(&ask)).await;
+        let asking = tokio::time::timeout(self.pace.answer(), connection.req_packed_command(&ask)).await;
         let answer = asking.map_err(|_| LinkFault::Away("a sentinel does not answer".to_owned()))?;
         answer.map_err(|error| fault(&error))
     }
@@ -394,9 +412,9 @@ impl Link {
             .retries(CLUSTER_RETRIES)
             .min_retry_wait(10)
             .max_retry_wait(100)
-            .connection_timeout(PATIENCE)
-            .response_timeout(PATIENCE)
-            .overall_response_timeout(Some(PATIENCE))
+            .connection_timeout(self.pace.answer())
+            .response_timeout(self.pace.answer())
+            .overall_response_timeout(Some(self.pace.answer()))
             .tcp_settings(tcp_settings());
         if self.settings.tls {
             builder = builder.certs(self.certificates()?);
@@ -406,10 +424,10 @@ impl Link {
     }
 }
 
-async fn connect_to(client: &Client) -> Result<MultiplexedConnection, LinkFault> {
+async fn connect_to(client: &Client, pace: Pace) -> Result<MultiplexedConnection, LinkFault> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
+        .set_connection_timeout(Some(pace.answer()))
+        .set_response_timeout(Some(pace.answer()));
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| fault(&error))
 }
 

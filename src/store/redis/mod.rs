@@ -4,10 +4,14 @@
 //! another one answers questions about tokens that this gateway has not seen, and follows what other gateways write. All
 //! decisions are those of the same code as without a shared store: the scripts compare versions and keep what they are given.
 
+mod activity;
+mod facts;
 mod layout;
 mod link;
+mod pace;
 mod reader;
 mod replica;
+mod together;
 mod watch;
 mod writer;
 
@@ -19,15 +23,16 @@ use std::thread::JoinHandle;
 use ::redis::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use self::facts::Facts;
+pub use self::facts::OnFacts;
 use self::layout::{Layout, bytes};
 use self::link::{Link, LinkFault};
+pub use self::pace::Pace;
 use self::reader::Reader;
 use self::replica::Replica;
-pub use self::watch::OnFacts;
-use self::watch::{Watch, clock_offset, read_facts};
+use self::watch::{Watch, clock_offset};
 use self::writer::{Port, WriteFault, Writer};
 use super::audit::Audit;
 use super::book::Book;
@@ -48,7 +53,7 @@ pub struct Redis {
     writer: Option<JoinHandle<()>>,
     follower: Option<JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
-    on_facts: Arc<Mutex<Option<Box<OnFacts>>>>,
+    replica: Arc<Replica>,
 }
 
 /// A shared store that was opened.
@@ -119,29 +124,42 @@ impl Redis {
         book: impl FnOnce(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
         observer: Arc<dyn Observer>,
     ) -> Result<RedisOpened, E> {
+        Self::open_at(Pace::default(), opening, book, observer)
+    }
+
+    /// The same at another pace.
+    ///
+    /// # Errors
+    /// See [`Redis::open`].
+    pub fn open_at<E: From<RedisFault>>(
+        pace: Pace,
+        opening: &RedisOpening<'_>,
+        book: impl FnOnce(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<RedisOpened, E> {
         // On a thread of its own: whoever opens may be on a runtime, which must not be waited on from within.
         let found = std::thread::scope(|scope| {
-            let looking = scope.spawn(|| runtime()?.block_on(look(opening)));
+            let looking = scope.spawn(|| runtime()?.block_on(look(opening, pace)));
             looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         let clock = opening.clock.shifted(found.offset_ms);
-        let book = book(&found.facts)?;
+        let facts = found.facts.values();
+        let book = book(&facts)?;
         let journal = Journal::new();
         let (sharing, asked) = Sharing::new();
         let audit = Audit::shared(Arc::clone(&journal));
         let table =
             Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, Some(sharing)));
-        let replica = Arc::new(Replica::new(Arc::clone(&table), &found.secret));
-        let port = Ports { settings: opening.settings.clone(), replica, clock: clock.clone() };
-        let on_facts = Arc::new(Mutex::new(None));
+        let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secret, found.facts);
+        let replica = Arc::new(replica);
+        let settings = opening.settings.clone();
+        let port = Ports { settings, pace, replica: Arc::clone(&replica), clock: clock.clone() };
         let (stop, stopped) = oneshot::channel();
         let follower = Follower {
             ports: port.clone(),
             asked,
-            journal: Arc::clone(&journal),
             trouble: Arc::clone(&opening.trouble),
             patience: opening.patience,
-            on_facts: Arc::clone(&on_facts),
             stopped,
         };
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -155,19 +173,19 @@ impl Redis {
             }
         })?;
         let redis =
-            Self { journal, writer: Some(writer), follower: Some(follower), stop: Some(stop), on_facts };
-        Ok(RedisOpened { table, redis, secret: found.secret, clock, facts: found.facts })
+            Self { journal, writer: Some(writer), follower: Some(follower), stop: Some(stop), replica };
+        Ok(RedisOpened { table, redis, secret: found.secret, clock, facts })
     }
 
-    /// From now on `hear` is told when facts are other ones than before.
+    /// From now on `hear` is told when facts are other ones than before; and at once, for they may be already.
     pub fn on_facts(&self, hear: Box<OnFacts>) {
-        *self.on_facts.lock() = Some(hear);
+        self.replica.facts.on_change(Some(hear));
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        *self.on_facts.lock() = None;
+        self.replica.facts.on_change(None);
         self.journal.close();
         if let Some(writer) = self.writer.take() {
             let _it_has_logged_why = writer.join();
@@ -183,14 +201,18 @@ impl Drop for Redis {
 #[derive(Clone)]
 struct Ports {
     settings: config::Redis,
+    pace: Pace,
     replica: Arc<Replica>,
     clock: Clock,
 }
 
 impl Ports {
     fn open(&self) -> Port {
+        let replica = Arc::clone(&self.replica);
+        // Whatever it leads to may lack what was written over the one before: that is marked before anything is taken over.
+        let link = Link::new(&self.settings, self.pace, move || replica.mark_all());
         Port {
-            link: Link::new(&self.settings),
+            link,
             layout: Layout::new(&self.settings.prefix),
             replica: Arc::clone(&self.replica),
             clock: self.clock.clone(),
@@ -202,10 +224,8 @@ impl Ports {
 struct Follower {
     ports: Ports,
     asked: mpsc::Receiver<Inquiry>,
-    journal: Arc<Journal>,
     trouble: Arc<Trouble>,
     patience: Span,
-    on_facts: Arc<Mutex<Option<Box<OnFacts>>>>,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -214,13 +234,8 @@ impl Follower {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(runtime, async {
             let port = Rc::new(self.ports.open());
-            let watch = Watch::new(
-                Rc::clone(&port),
-                self.journal,
-                Arc::clone(&self.trouble),
-                self.patience,
-                self.on_facts,
-            );
+            let pace = self.ports.pace;
+            let watch = Watch::new(Rc::clone(&port), pace, Arc::clone(&self.trouble), self.patience);
             watch.begin().await;
             let _nobody_waits = ready.send(());
             tokio::task::spawn_local(Reader::new(Rc::clone(&port)).run(self.asked));
@@ -235,32 +250,64 @@ impl Follower {
 struct Found {
     secret: [u8; 32],
     offset_ms: i64,
-    facts: HashMap<String, Vec<u8>>,
+    facts: Facts,
 }
 
-async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
-    let (link, layout) = (Link::new(opening.settings), Layout::new(&opening.settings.prefix));
-    let mut tried = 1;
-    while let Err(fault) = link.call(&::redis::cmd("PING")).await {
-        if tried == TRIES_AT_START || matches!(fault, LinkFault::Refused(_)) {
-            return Err(fault.into());
+/// Why the store could not be looked at.
+enum Unseen {
+    /// It may work in a moment.
+    Now(RedisFault),
+    ForGood(RedisFault),
+}
+
+impl From<LinkFault> for Unseen {
+    fn from(fault: LinkFault) -> Self {
+        match fault {
+            LinkFault::Away(_) => Self::Now(fault.into()),
+            LinkFault::Refused(_) => Self::ForGood(fault.into()),
         }
-        tracing::warn!(why = %fault, "the store does not answer yet");
-        tried += 1;
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
+}
+
+impl From<WriteFault> for Unseen {
+    fn from(fault: WriteFault) -> Self {
+        match fault {
+            WriteFault::Link(fault) => fault.into(),
+            fault => Self::ForGood(fault.into()),
+        }
+    }
+}
+
+async fn look(opening: &RedisOpening<'_>, pace: Pace) -> Result<Found, RedisFault> {
+    let (link, layout) = (Link::new(opening.settings, pace, || {}), Layout::new(&opening.settings.prefix));
+    let mut tried = 1;
+    loop {
+        match look_once(opening, &link, &layout).await {
+            Ok(found) => return Ok(found),
+            Err(Unseen::Now(why)) if tried < TRIES_AT_START => {
+                tracing::warn!(%why, "the store does not answer yet");
+                tried += 1;
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Err(Unseen::Now(why) | Unseen::ForGood(why)) => return Err(why),
+        }
+    }
+}
+
+async fn look_once(opening: &RedisOpening<'_>, link: &Link, layout: &Layout) -> Result<Found, Unseen> {
+    link.call(&::redis::cmd("PING")).await?;
     let secret = match opening.secret {
         Some(secret) => secret,
-        None => kept_secret(&link, &layout).await?,
+        None => kept_secret(link, layout).await?,
     };
-    check_secret(&link, &layout, &secret).await?;
-    let offset_ms = clock_offset(&link, &opening.clock).await?.unwrap_or(0);
-    let facts = read_facts(&link, &layout).await?;
+    check_secret(link, layout, &secret).await?;
+    let offset_ms = clock_offset(link, &opening.clock).await?.unwrap_or(0);
+    let facts = Facts::new(facts::read(link, layout).await?);
     Ok(Found { secret, offset_ms, facts })
 }
 
 /// The secret that the store keeps; made by the first gateway.
-async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], RedisFault> {
+async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], Unseen> {
     tracing::warn!(
         "[store] secret is not set: the store keeps one, and whoever reads the store can open the vault"
     );
@@ -270,17 +317,18 @@ async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], RedisFaul
     let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
     let kept =
         bytes(&answer).and_then(|text| STANDARD.decode(text).ok()).and_then(|kept| kept.try_into().ok());
-    kept.ok_or_else(|| RedisFault::Unusable(format!("{} holds no secret", String::from_utf8_lossy(&name))))
+    let none = || RedisFault::Unusable(format!("{} holds no secret", String::from_utf8_lossy(&name)));
+    kept.ok_or_else(|| Unseen::ForGood(none()))
 }
 
 /// Gateways with different secrets would take each other's sessions for unknown ones.
-async fn check_secret(link: &Link, layout: &Layout, secret: &[u8; 32]) -> Result<(), RedisFault> {
+async fn check_secret(link: &Link, layout: &Layout, secret: &[u8; 32]) -> Result<(), Unseen> {
     let name = layout.whole("keyed-by");
     let proof = blake3::derive_key("tenure 2026-11 proof of secret", secret);
     link.call(::redis::cmd("SET").arg(&name).arg(proof.as_slice()).arg("NX")).await?;
     match link.call(::redis::cmd("GET").arg(&name)).await? {
         Value::BulkString(known) if known == proof => Ok(()),
-        _ => Err(RedisFault::OtherSecret),
+        _ => Err(Unseen::ForGood(RedisFault::OtherSecret)),
     }
 }
 

@@ -1,7 +1,11 @@
--- What was announced in a bucket after an entry of its log. KEYS: log, epoch. ARGV: the entry's id.
-local answer = { redis.call('GET', KEYS[2]) or '' }
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1000)) do
-  answer[#answer + 1] = entry[1]
-  answer[#answer + 1] = entry[2][2]
+-- What was announced in some buckets after an entry of the log of each. KEYS: logs. ARGV: the entries' ids.
+local answer = {}
+for n, log in ipairs(KEYS) do
+  local found = {}
+  for _, entry in ipairs(redis.call('XRANGE', log, '(' .. ARGV[n], '+', 'COUNT', 1000)) do
+    found[#found + 1] = entry[1]
+    found[#found + 1] = entry[2][2]
+  end
+  answer[n] = found
 end
 return answer

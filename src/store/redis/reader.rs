@@ -7,8 +7,9 @@ use std::rc::Rc;
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::activity::ask_activity;
 use super::layout::{bytes, number, read_pointer};
-use super::writer::{Port, WriteFault, ask_activity};
+use super::writer::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::sharing::{Inquiry, Question};
@@ -103,6 +104,8 @@ impl Reader {
         }
         match bytes(pointer).and_then(read_pointer) {
             Some((home, _)) => self.port.follow(home).await,
+            // Others may not have stored yet what a server that took another's place does not have.
+            None if !link.is_settled() => Err(WriteFault::Unsettled),
             None => {
                 self.note_unknown(key);
                 Ok(())

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::facts::Facts;
 use super::layout::{Home, Row, id_bytes, record, term};
+use crate::session::record::{Image, Session};
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
 use crate::store::envelope::Unreadable;
-use crate::store::journal::Changed;
+use crate::store::journal::{Changed, Journal, Ticket};
 use crate::store::random_bytes;
 use crate::store::seal::Sealer;
 use crate::store::table::{Table, UserKey};
@@ -25,7 +27,15 @@ pub(super) struct Replica {
     versions: Mutex<HashMap<Home, u64>>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
     epoch: AtomicU64,
+    journal: Arc<Journal>,
+    /// Once this is safe, the store has everything that this gateway knew when it was last told to store it. `None` for
+    /// nothing.
+    marked: Mutex<Option<Ticket>>,
+    pub(super) facts: Facts,
 }
+
+/// Sessions, and what of each has changed.
+pub(super) type Changes = Vec<(Arc<Cell>, Changed)>;
 
 /// What is to be stored of one home.
 pub(super) struct Write {
@@ -72,11 +82,11 @@ pub(super) struct Pointer {
 }
 
 impl Replica {
-    pub(super) fn new(table: Arc<Table>, secret: &[u8; 32]) -> Self {
+    pub(super) fn new(table: Arc<Table>, journal: Arc<Journal>, secret: &[u8; 32], facts: Facts) -> Self {
         let naming = blake3::Hasher::new_keyed(&blake3::derive_key("tenure 2026-11 homes", secret));
         let sealer = Sealer::new(secret);
-        let (versions, epoch) = (Mutex::default(), AtomicU64::new(0));
-        Self { table, sealer, name: random_bytes(), naming, versions, epoch }
+        let (versions, epoch, marked) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { table, sealer, name: random_bytes(), naming, versions, epoch, journal, marked, facts }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -94,10 +104,21 @@ impl Replica {
     }
 
     pub(super) fn home(&self, cell: &Cell) -> Home {
-        let session = cell.session.lock();
+        self.home_of(&cell.session.lock())
+    }
+
+    fn home_of(&self, session: &Session) -> Home {
         match session.identity.as_deref() {
             Some(identity) => self.home_of_user(&UserKey::of(session.app, identity)),
             None => self.home_alone(session.id),
+        }
+    }
+
+    /// Whether the store keeps the session there; else it is what is left from before somebody signed in on it.
+    fn is_at_home(&self, home: Home, image: &Image) -> bool {
+        match &image.identity {
+            Some(identity) => home == self.named(&[&image.app, &identity.tenant, &identity.user]),
+            None => home == self.home_alone(image.id),
         }
     }
 
@@ -159,7 +180,8 @@ impl Replica {
         rows: &[Row],
         now: Moment,
     ) -> Result<Vec<Arc<Cell>>, Unreadable> {
-        let stored = rows.iter().map(|row| row.open(&self.sealer)).collect::<Result<Vec<_>, _>>()?;
+        let mut stored = rows.iter().map(|row| row.open(&self.sealer)).collect::<Result<Vec<_>, _>>()?;
+        stored.retain(|stored| self.is_at_home(home, &stored.image));
         self.table.take_over(stored, now);
         let mut versions = self.versions.lock();
         // ORDER: after the sessions, so that whoever writes on the base of this version has them. It may be an earlier one
@@ -178,18 +200,19 @@ impl Replica {
         user.and_then(|user| self.table.by_user.view(&user, |_, cells| cells.clone())).unwrap_or_default()
     }
 
-    /// What is to be stored of these sessions of one home.
-    pub(super) fn plan(&self, home: Home, cells: &[(Arc<Cell>, Changed)], now: Moment) -> Write {
+    /// What is to be stored of these sessions of one home. Those that have moved to another one meanwhile, because somebody
+    /// signed in on them, go from `cells` to the second of what is returned.
+    pub(super) fn plan(&self, home: Home, cells: &mut Changes, now: Moment) -> (Write, Changes) {
         // ORDER: the base before the records, see `take_over`.
         let base = self.version(home);
         let mut write = Write { home, base, puts: Vec::new(), pointers: Vec::new() };
-        for (cell, changed) in cells {
-            self.plan_one(&mut write, cell, *changed, now);
-        }
-        write
+        let has_moved = |(cell, changed): &mut _| !self.plan_one(&mut write, cell, *changed, now);
+        let moved = cells.extract_if(.., has_moved).collect();
+        (write, moved)
     }
 
-    fn plan_one(&self, write: &mut Write, cell: &Arc<Cell>, changed: Changed, now: Moment) {
+    /// Returns whether it belongs there.
+    fn plan_one(&self, write: &mut Write, cell: &Arc<Cell>, changed: Changed, now: Moment) -> bool {
         let bound = self.table.bound.load();
         // Of several sessions that hold a token the one says so in the store that it stands for here.
         let keys: Vec<TokenKey> = cell.session.lock().keys().collect();
@@ -197,6 +220,9 @@ impl Replica {
             |key: &TokenKey| self.table.cell_by_token(*key).is_some_and(|owner| Arc::ptr_eq(&owner, cell));
         let owned: Vec<TokenKey> = keys.into_iter().filter(owns).collect();
         let session = cell.session.lock();
+        if self.home_of(&session) != write.home {
+            return false;
+        }
         let app = bound.name(session.app);
         let gone = changed.has(Changed::GONE);
         let record = if gone { None } else { record(&session, &app) };
@@ -220,6 +246,7 @@ impl Replica {
             signed_in: session.identity.is_some(),
             ended: session.ended().is_some(),
         });
+        true
     }
 
     /// Everything that this gateway knows is to be stored again: ends first.
@@ -233,6 +260,13 @@ impl Replica {
                 self.table.mark(cell, Changed::JAR);
             }
         }
+        let is_something = !(ended.is_empty() && live.is_empty());
+        *self.marked.lock() = is_something.then(|| self.journal.ticket());
+    }
+
+    /// Whether the store has everything that [`Replica::mark_all`] marked.
+    pub(super) fn is_merged(&self) -> bool {
+        self.marked.lock().is_none_or(|ticket| self.journal.is_safe(ticket))
     }
 }
 

@@ -1,6 +1,6 @@
 -- Notes an activity of a session that is stored. KEYS[6]: the epoch of the bucket; KEYS[7]: its users' homes.
--- ARGV: id, last activity, when the session may be forgotten, now, epoch, the home if it is a user's.
-if redis.call('GET', KEYS[6]) ~= ARGV[5] then return { 'epoch' } end
+-- ARGV: id, last activity, when the session may be forgotten, now, epoch ('' for any), the home if it is a user's.
+if ARGV[5] ~= '' and redis.call('GET', KEYS[6]) ~= ARGV[5] then return { 'epoch' } end
 if redis.call('HEXISTS', records, ARGV[1]) == 0 then return { 'missing' } end
 note_activity(ARGV[1], ARGV[2])
 if tonumber(ARGV[3]) > tonumber(redis.call('ZSCORE', terms, ARGV[1]) or '0') then

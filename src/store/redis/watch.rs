@@ -1,36 +1,26 @@
 //! Follows what other gateways do: by what they announce, and by the logs of the buckets, so that an announcement that was
-//! lost costs seconds, not safety. Notices that a server lost what it held, and brings it together again.
+//! lost costs seconds, not safety.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::Value;
 
-use super::layout::{Announcement, BUCKETS, Home, Layout, bytes, number};
-use super::link::{Link, LinkFault, LuaScript};
+use super::layout::{Announcement, BUCKETS, Home, bytes, number};
+use super::link::{Link, LuaScript};
+use super::pace::{Pace, has_passed};
 use super::writer::{Port, WriteFault};
 use crate::clock::{Clock, Stopwatch};
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
-use crate::store::journal::Journal;
-
-/// Between two beats: each says that this gateway is there, and looks whether the store is what it was.
-const BEAT: Duration = Duration::from_millis(500);
 
 /// Every so many beats the logs are read: well within the 5 s in which a lost announcement is made good (R21).
 const BEATS_TO_A_POLL: u64 = 6;
 
 /// Every so many polls what belongs to no session any more is forgotten; it takes a look at every session.
 const POLLS_TO_A_PRUNE: u64 = 20;
-
-/// A gateway whose last beat is this old is taken for gone where the store waits for all of them.
-const GONE_AFTER: Span = Span::from_secs(10);
-
-/// The longest that a start waits for the store's epoch.
-const BEGIN_WITHIN_US: u64 = 5_000_000;
 
 /// Gateways that are gone for this long are forgotten.
 const FORGOTTEN_AFTER: Span = Span::from_secs(24 * 3600);
@@ -44,57 +34,46 @@ const MAX_OFFSET_MS: i64 = 200;
 static HOMES: LuaScript = LuaScript::new(include_str!("homes.lua"));
 static POLL: LuaScript = LuaScript::new(include_str!("poll.lua"));
 
-/// How many buckets' epochs are looked at with each beat: all of them within 4 s.
-const LOOKED_AT_ONCE: u8 = 32;
+/// How many buckets one script looks at: few enough to be done in a moment.
+const BUCKETS_AT_ONCE: usize = 16;
 
 /// How many entries of the audit are read in one go.
 const AUDIT_AT_ONCE: usize = 1000;
 
-/// Called when another gateway set policies: with the facts as the store has them.
-pub type OnFacts = dyn Fn(HashMap<String, Vec<u8>>) + Send + Sync;
-
 pub(super) struct Watch {
-    port: Rc<Port>,
-    journal: Arc<Journal>,
+    pub(super) port: Rc<Port>,
+    pub(super) pace: Pace,
     trouble: Arc<Trouble>,
     /// How long a store without an epoch waits for gateways that may know what was in it.
-    patience: Span,
+    pub(super) patience: Span,
     /// The last entry read of each bucket's log.
     positions: RefCell<Vec<String>>,
     polled: Cell<Option<Stopwatch>>,
     /// How often they were read.
     polls: Cell<u64>,
     /// The connection that everything was followed over.
-    generation: Cell<u64>,
+    pub(super) generation: Cell<u64>,
     /// Since when the store has been without its epoch; and the epoch that was last known.
-    without_epoch: Cell<Option<Stopwatch>>,
-    known_epoch: Cell<u64>,
+    pub(super) without_epoch: Cell<Option<Stopwatch>>,
+    pub(super) known_epoch: Cell<u64>,
     /// The bucket whose epoch is looked at next.
-    looked_at: Cell<u8>,
+    pub(super) looked_at: Cell<u8>,
     /// The gateways that beat lately, and when that was last seen: a server that lost its list does not make them forgotten.
-    others: RefCell<HashMap<Vec<u8>, Stopwatch>>,
-    facts: RefCell<HashMap<String, Vec<u8>>>,
+    pub(super) others: RefCell<HashMap<Vec<u8>, Stopwatch>>,
     /// The last entry of the audit that was taken in.
     audited: RefCell<String>,
-    on_facts: Arc<parking_lot::Mutex<Option<Box<OnFacts>>>>,
 }
 
 impl Watch {
-    pub(super) fn new(
-        port: Rc<Port>,
-        journal: Arc<Journal>,
-        trouble: Arc<Trouble>,
-        patience: Span,
-        on_facts: Arc<parking_lot::Mutex<Option<Box<OnFacts>>>>,
-    ) -> Rc<Self> {
+    pub(super) fn new(port: Rc<Port>, pace: Pace, trouble: Arc<Trouble>, patience: Span) -> Rc<Self> {
         let known_epoch = Cell::new(port.replica.epoch());
         let generation = Cell::new(port.link.generation());
         Rc::new(Self {
             port,
-            journal,
+            pace,
             trouble,
             patience,
-            positions: RefCell::new(vec!["0".to_owned(); usize::from(BUCKETS)]),
+            positions: RefCell::new(from_the_beginning()),
             polled: Cell::new(None),
             polls: Cell::new(0),
             generation,
@@ -102,9 +81,7 @@ impl Watch {
             known_epoch,
             looked_at: Cell::new(0),
             others: RefCell::default(),
-            facts: RefCell::default(),
             audited: RefCell::new("0".to_owned()),
-            on_facts,
         })
     }
 
@@ -113,8 +90,8 @@ impl Watch {
     pub(super) async fn begin(self: &Rc<Self>) {
         let began = Stopwatch::start();
         self.beat_once(false).await;
-        while self.port.replica.epoch() == 0 && began.elapsed_us() < BEGIN_WITHIN_US {
-            tokio::time::sleep(BEAT / 10).await;
+        while self.port.replica.epoch() == 0 && !has_passed(began, self.pace.beginning()) {
+            tokio::time::sleep(self.pace.beat() / 10).await;
             self.beat_once(false).await;
         }
     }
@@ -124,7 +101,7 @@ impl Watch {
         tokio::task::spawn_local(Rc::clone(&self).listen());
         for beats in 0_u64.. {
             self.beat_once(beats % BEATS_TO_A_POLL == 0).await;
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(self.pace.beat()).await;
         }
     }
 
@@ -186,11 +163,16 @@ impl Watch {
     /// Another server, or one that was brought together without this gateway: it gets everything that is known here, and
     /// everything that is known there is followed.
     async fn start_anew(self: &Rc<Self>, epoch: u64) -> Result<(), WriteFault> {
-        let mut homes: HashSet<Home> = self.port.replica.homes().into_iter().collect();
-        self.port.replica.set_epoch(epoch);
-        self.known_epoch.set(epoch);
-        self.port.replica.mark_all();
-        self.read_facts().await?;
+        let replica = &self.port.replica;
+        let mut homes: HashSet<Home> = replica.homes().into_iter().collect();
+        if replica.epoch() != epoch {
+            replica.set_epoch(epoch);
+            self.known_epoch.set(epoch);
+            // With a new connection all was marked when it was made.
+            replica.mark_all();
+        }
+        *self.positions.borrow_mut() = from_the_beginning();
+        replica.facts.follow(&self.port).await?;
         let watch = Rc::clone(self);
         // Beside the beats: there may be a million.
         tokio::task::spawn_local(async move {
@@ -208,12 +190,12 @@ impl Watch {
 
     /// Where all users' sessions are: every gateway knows them, to list them and to end them.
     async fn homes_of_users(&self) -> Result<Vec<Home>, WriteFault> {
-        let now = self.port.clock.now().unix_ms().to_string().into_bytes();
+        let Port { link, layout, clock, .. } = &*self.port;
+        let now = [clock.now().unix_ms().to_string().into_bytes()];
+        let lists: Vec<Vec<u8>> = (0..=u8::MAX).map(|bucket| layout.homes(bucket)).collect();
         let mut homes = Vec::new();
-        for bucket in 0..=u8::MAX {
-            let keys = [self.port.layout.homes(bucket)];
-            let Value::Array(names) = self.port.link.eval(&HOMES, &keys, std::slice::from_ref(&now)).await?
-            else {
+        for lists in lists.chunks(link.at_once(BUCKETS_AT_ONCE)) {
+            let Value::Array(names) = link.eval(&HOMES, lists, &now).await? else {
                 return Err(WriteFault::Answer);
             };
             homes.extend(names.iter().filter_map(|name| Some(Home(bytes(name)?.try_into().ok()?))));
@@ -244,7 +226,7 @@ impl Watch {
         let gateways = layout.whole("gateways");
         let at = now.unix_ms().to_string();
         link.call(redis::cmd("ZADD").arg(&gateways).arg(&at).arg(replica.name.as_slice())).await?;
-        let since = now.minus(GONE_AFTER).unix_ms().to_string();
+        let since = now.minus(self.pace.gone_after()).unix_ms().to_string();
         let answer = link.call(redis::cmd("ZRANGEBYSCORE").arg(&gateways).arg(&since).arg("+inf")).await?;
         let Value::Array(names) = answer else { return Err(WriteFault::Answer) };
         self.see(names.iter().filter_map(bytes));
@@ -259,87 +241,7 @@ impl Watch {
         for name in names.filter(|name| *name != self.port.replica.name) {
             others.insert(name.to_vec(), Stopwatch::start());
         }
-        others.retain(|_, seen| seen.elapsed_us() < GONE_AFTER.as_ms() * 1000);
-    }
-
-    /// The store's epoch; 0 where a bucket has none, or an older one than is known. While all is well a few buckets are
-    /// looked at with each beat, in turn: who reads or writes in another one looks at that one's.
-    async fn epoch(&self) -> Result<u64, WriteFault> {
-        let known = self.port.replica.epoch();
-        let first = self.looked_at.get();
-        self.looked_at.set(first.wrapping_add(LOOKED_AT_ONCE));
-        if known != 0 {
-            let some = (0..LOOKED_AT_ONCE).map(|n| first.wrapping_add(n));
-            if self.lowest_epoch(some).await? == known {
-                return Ok(known);
-            }
-        }
-        let lowest = self.lowest_epoch(0..=u8::MAX).await?;
-        Ok(if lowest < self.known_epoch.get() { 0 } else { lowest })
-    }
-
-    async fn lowest_epoch(&self, buckets: impl Iterator<Item = u8>) -> Result<u64, WriteFault> {
-        let mut lowest = u64::MAX;
-        let mut tasks = tokio::task::JoinSet::new();
-        for bucket in buckets {
-            let port = Rc::clone(&self.port);
-            tasks.spawn_local(async move {
-                port.link.call(redis::cmd("GET").arg(port.layout.epoch(bucket))).await
-            });
-        }
-        while let Some(answer) = tasks.join_next().await {
-            let answer = answer.unwrap_or_else(|_| Err(LinkFault::Away("a task failed".to_owned())))?;
-            lowest = lowest.min(number(&answer).unwrap_or(0));
-        }
-        Ok(lowest)
-    }
-
-    /// The store is without its epoch: it is new, or a server lost what it held. Until every gateway has stored what it
-    /// knows, nobody takes the store's word that something is unknown (R23).
-    async fn bring_together(&self) -> Result<(), WriteFault> {
-        let Port { link, layout, replica, .. } = &*self.port;
-        let since = match self.without_epoch.get() {
-            Some(since) => since,
-            None => {
-                tracing::warn!("the store has lost what it held, or is new: gateways store what they know");
-                replica.set_epoch(0);
-                replica.mark_all();
-                let since = Stopwatch::start();
-                self.without_epoch.set(Some(since));
-                since
-            }
-        };
-        if self.journal.is_idle() {
-            let merged = layout.whole("merged");
-            link.call(redis::cmd("SADD").arg(&merged).arg(replica.name.as_slice())).await?;
-            link.call(redis::cmd("PEXPIRE").arg(&merged).arg(60_000)).await?;
-            let Value::Array(names) = link.call(redis::cmd("SMEMBERS").arg(&merged)).await? else {
-                return Err(WriteFault::Answer);
-            };
-            let merged: HashSet<&[u8]> = names.iter().filter_map(bytes).collect();
-            let all = self.others.borrow().keys().all(|other| merged.contains(other.as_slice()));
-            let waited = Span::from_ms(since.elapsed_us() / 1000);
-            if waited >= self.patience && (all || waited >= GONE_AFTER) {
-                return self.open_epoch().await;
-            }
-        }
-        Err(WriteFault::Epoch)
-    }
-
-    async fn open_epoch(&self) -> Result<(), WriteFault> {
-        let Port { link, layout, replica, .. } = &*self.port;
-        let epoch = self.known_epoch.get() + 1;
-        for bucket in 0..=u8::MAX {
-            link.call(redis::cmd("SET").arg(layout.epoch(bucket)).arg(epoch)).await?;
-        }
-        link.call(redis::cmd("DEL").arg(layout.whole("merged"))).await?;
-        self.known_epoch.set(epoch);
-        replica.set_epoch(epoch);
-        self.generation.set(link.generation());
-        self.without_epoch.set(None);
-        self.write_facts().await?;
-        tracing::info!(epoch, "the store holds again what the gateways know");
-        Ok(())
+        others.retain(|_, seen| !has_passed(*seen, self.pace.gone_after().to_std()));
     }
 
     /// What was announced and may not have been heard.
@@ -347,14 +249,15 @@ impl Watch {
         let late = self.polled.get().is_none_or(|polled| polled.elapsed_us() > LOG_GOES_BACK_US);
         let began = Stopwatch::start();
         let mut concerned = HashSet::new();
-        for bucket in 0..=u8::MAX {
-            self.poll_bucket(bucket, &mut concerned).await?;
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        for buckets in all.chunks(self.port.link.at_once(BUCKETS_AT_ONCE)) {
+            self.poll_buckets(buckets, &mut concerned).await?;
         }
         if late && self.polled.get().is_some() {
             concerned.extend(self.port.replica.homes());
         }
         self.follow_all(concerned).await?;
-        self.read_facts().await?;
+        self.port.replica.facts.follow(&self.port).await?;
         self.check_clock().await?;
         let polls = self.polls.get();
         if polls.is_multiple_of(POLLS_TO_A_PRUNE) {
@@ -365,22 +268,28 @@ impl Watch {
         Ok(())
     }
 
-    async fn poll_bucket(&self, bucket: u8, concerned: &mut HashSet<Home>) -> Result<(), WriteFault> {
+    async fn poll_buckets(&self, buckets: &[u8], concerned: &mut HashSet<Home>) -> Result<(), WriteFault> {
         let Port { link, layout, .. } = &*self.port;
-        let keys = [layout.log(bucket), layout.epoch(bucket)];
-        let position = self.positions.borrow().get(usize::from(bucket)).cloned().unwrap_or_default();
-        let Value::Array(items) = link.eval(&POLL, &keys, &[position.into_bytes()]).await? else {
+        let logs: Vec<Vec<u8>> = buckets.iter().map(|bucket| layout.log(*bucket)).collect();
+        let position = |bucket: &u8| {
+            let positions = self.positions.borrow();
+            positions.get(usize::from(*bucket)).map_or_else(|| b"0".to_vec(), |id| id.clone().into_bytes())
+        };
+        let positions: Vec<Vec<u8>> = buckets.iter().map(position).collect();
+        let Value::Array(found) = link.eval(&POLL, &logs, &positions).await? else {
             return Err(WriteFault::Answer);
         };
-        let entries = items.get(1..).unwrap_or_default();
-        for [id, announcement] in entries.as_chunks::<2>().0 {
-            if let Some(announcement) = bytes(announcement).and_then(Announcement::read) {
-                concerned.extend(self.concerns(&announcement));
-            }
-            if let (Some(id), Some(slot)) =
-                (bytes(id), self.positions.borrow_mut().get_mut(usize::from(bucket)))
-            {
-                *slot = String::from_utf8_lossy(id).into_owned();
+        for (bucket, entries) in buckets.iter().zip(&found) {
+            let Value::Array(entries) = entries else { return Err(WriteFault::Answer) };
+            for [id, announcement] in entries.as_chunks::<2>().0 {
+                if let Some(announcement) = bytes(announcement).and_then(Announcement::read) {
+                    concerned.extend(self.concerns(&announcement));
+                }
+                if let (Some(id), Some(position)) =
+                    (bytes(id), self.positions.borrow_mut().get_mut(usize::from(*bucket)))
+                {
+                    *position = String::from_utf8_lossy(id).into_owned();
+                }
             }
         }
         Ok(())
@@ -404,13 +313,13 @@ impl Watch {
                     self.hear(&message).await;
                 }
             }
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(self.pace.beat()).await;
         }
     }
 
     async fn hear(self: &Rc<Self>, message: &[u8]) {
         if message.len() == self.port.replica.name.len() {
-            let _read_at_the_next_poll = self.read_facts().await;
+            let _read_at_the_next_poll = self.port.replica.facts.follow(&self.port).await;
             return;
         }
         let Some(home) = Announcement::read(message).and_then(|announced| self.concerns(&announced)) else {
@@ -420,29 +329,6 @@ impl Watch {
         tokio::task::spawn_local(async move {
             let _read_at_the_next_poll = watch.port.follow(home).await;
         });
-    }
-
-    /// Policies that were set through another gateway.
-    async fn read_facts(&self) -> Result<(), WriteFault> {
-        let facts = read_facts(&self.port.link, &self.port.layout).await?;
-        if *self.facts.borrow() == facts {
-            return Ok(());
-        }
-        self.facts.borrow_mut().clone_from(&facts);
-        if let Some(hear) = &*self.on_facts.lock() {
-            hear(facts);
-        }
-        Ok(())
-    }
-
-    async fn write_facts(&self) -> Result<(), WriteFault> {
-        let facts = self.facts.borrow().clone();
-        for (name, value) in facts {
-            let mut set = redis::cmd("HSETNX");
-            set.arg(self.port.layout.whole("facts")).arg(name).arg(value);
-            self.port.link.call(&set).await?;
-        }
-        Ok(())
     }
 
     async fn check_clock(&self) -> Result<(), WriteFault> {
@@ -464,18 +350,8 @@ fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
     Some((id, number, line))
 }
 
-/// What is kept under names.
-pub(super) async fn read_facts(link: &Link, layout: &Layout) -> Result<HashMap<String, Vec<u8>>, WriteFault> {
-    let answer = link.call(redis::cmd("HGETALL").arg(layout.whole("facts"))).await?;
-    let items = match answer {
-        Value::Array(items) => items,
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
-        _ => return Err(WriteFault::Answer),
-    };
-    let pair = |[name, value]: &[Value; 2]| {
-        Some((String::from_utf8(bytes(name)?.to_vec()).ok()?, bytes(value)?.to_vec()))
-    };
-    Ok(items.as_chunks::<2>().0.iter().filter_map(pair).collect())
+fn from_the_beginning() -> Vec<String> {
+    vec!["0".to_owned(); usize::from(BUCKETS)]
 }
 
 /// How far the store's clock is ahead of this gateway's, in milliseconds; `None` where this gateway's is not the machine's.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::layout::{Home, Layout, Said, id_bytes, number, pointer, read_answer, read_pointer, term};
+use super::activity::{ask_activity, touch};
+use super::layout::{Home, Layout, Said, id_bytes, pointer, read_answer, read_pointer};
 use super::link::{Link, LinkFault, LuaScript};
-use super::replica::{Pointer, Put, Replica, Write};
+use super::replica::{Changes, Pointer, Put, Replica, Write};
 use crate::clock::Clock;
 use crate::session::{Moment, SessionId, Span};
 use crate::store::Trouble;
@@ -38,11 +38,7 @@ const OFTENEST: Span = Span::from_secs(1);
 /// Where sessions do not end by idleness, activity is of interest to people alone.
 const SELDOMEST: Span = Span::from_secs(60);
 
-/// A record is stored anew after this long, so that its tokens are kept as long as it: half of what is added to each term.
-const RENEWED_EVERY_SECS: u32 = 12 * 3600;
-
 static WRITE: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
-static TOUCH: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("touch.lua")));
 static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
 pub(super) static READ: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
@@ -58,8 +54,10 @@ pub(super) enum WriteFault {
     Answer,
     #[error("a stored session cannot be read: {0}")]
     Record(String),
-    #[error("other gateways changed the same sessions again and again")]
+    #[error("other gateways changed the same again and again")]
     Busy,
+    #[error("the connection is too new to say what nobody knows")]
+    Unsettled,
 }
 
 /// One connection to the store, with what both directions need.
@@ -73,18 +71,25 @@ pub(super) struct Port {
 impl Port {
     /// Reads what was stored of a home since this gateway looked last.
     pub(super) async fn follow(&self, home: Home) -> Result<(), WriteFault> {
-        let mut keys = self.layout.home(home);
+        let mut keys = self.layout.home(home).to_vec();
         keys.push(self.layout.epoch(home.0[0]));
-        let since = self.replica.version(home).to_string();
-        let args = [since.into_bytes(), self.replica.epoch().to_string().into_bytes()];
-        match self.eval(&READ, &keys, &args).await? {
-            Said::Read(version, rows) => {
-                let taken = self.replica.take_over(home, version, &rows, self.clock.now());
-                taken.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()))
+        for _ in 0..MAX_TRIES {
+            let since = self.replica.version(home);
+            let args = [since.to_string().into_bytes(), epoch_arg(&self.replica)];
+            match self.eval(&READ, &keys, &args).await? {
+                // What this gateway stored meanwhile is not to be undone by what was there before.
+                Said::Read(..) if self.replica.version(home) != since => {}
+                Said::Read(version, rows) => {
+                    let taken = self.replica.take_over(home, version, &rows, self.clock.now());
+                    return taken.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()));
+                }
+                Said::Epoch => return Err(WriteFault::Epoch),
+                Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
+                    return Err(WriteFault::Answer);
+                }
             }
-            Said::Epoch => Err(WriteFault::Epoch),
-            Said::Stored(_) | Said::Behind(..) | Said::Missing | Said::Held(_) => Err(WriteFault::Answer),
         }
+        Err(WriteFault::Busy)
     }
 
     pub(super) async fn eval(
@@ -104,8 +109,6 @@ pub(super) struct Writer {
     /// Sessions whose activity is to be stored again if there was any, by the moment; with what was stored.
     due: BTreeMap<Moment, Vec<(Arc<Cell>, Moment)>>,
 }
-
-type Changes = Vec<(Arc<Cell>, Changed)>;
 
 impl Writer {
     pub(super) fn new(port: Port, trouble: Arc<Trouble>) -> Self {
@@ -181,23 +184,23 @@ impl Writer {
     ) -> Result<(), WriteFault> {
         let room = Rc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
-        for (home, mut changes) in homes {
+        let write = |home, changes| {
             let (port, journal, room) = (Rc::clone(&self.port), Arc::clone(journal), Rc::clone(&room));
-            tasks.spawn_local(async move {
+            async move {
                 let _place = room.acquire().await;
-                let written = write_home(&port, home, &mut changes, now).await;
-                for (cell, changed) in changes {
-                    cell.arrived();
-                    if let (Err(_), Some(left)) = (&written, changed.without(Changed::ACTIVITY)) {
-                        journal.mark(&cell, left);
-                    }
-                }
-                written
-            });
+                write_and_note(&port, &journal, home, changes, now).await
+            }
+        };
+        for (home, changes) in homes {
+            tasks.spawn_local(write(home, changes));
         }
         let mut outcome = Ok(());
-        while let Some(written) = tasks.join_next().await {
-            outcome = outcome.and(written.unwrap_or(Err(WriteFault::Answer)));
+        while let Some(done) = tasks.join_next().await {
+            let (written, moved) = done.unwrap_or((Err(WriteFault::Answer), Vec::new()));
+            outcome = outcome.and(written);
+            for (cell, changed) in moved {
+                tasks.spawn_local(write(self.port.replica.home(&cell), vec![(cell, changed)]));
+            }
         }
         outcome
     }
@@ -234,11 +237,13 @@ impl Writer {
                 }
             }
             let part = idle.map_or(SELDOMEST, |idle| Span::from_ms(idle.as_ms() / PARTS_OF_IDLE));
-            let at = now.plus(part.max(OFTENEST));
+            let (next, again) = (now.plus(part.max(OFTENEST)), now.plus(OFTENEST));
             let (port, room, session) = (Rc::clone(&self.port), Rc::clone(&room), Arc::clone(&cell));
             tasks.spawn_local(async move {
                 let _place = room.acquire().await;
-                (touch(&port, &session, now).await, session, stored, at)
+                let written = touch(&port, &session, now).await;
+                let at = if written.is_ok() { next } else { again };
+                (written, session, stored, at)
             });
         }
         let mut outcome = Ok(());
@@ -277,10 +282,9 @@ impl Writer {
     }
 
     async fn try_write_rest(&self, facts: &Facts, entries: &[Entry]) -> Result<(), WriteFault> {
-        let Port { link, layout, replica, .. } = &*self.port;
+        let Port { link, layout, replica, clock } = &*self.port;
         for (name, value) in facts {
-            link.call(redis::cmd("HSET").arg(layout.whole("facts")).arg(*name).arg(value)).await?;
-            link.call(redis::cmd("PUBLISH").arg(layout.channel()).arg(replica.name.as_slice())).await?;
+            replica.facts.write(&self.port, name, value, clock.now()).await?;
         }
         for entry in entries {
             let Ok(line) = serde_json::to_vec(&entry.found()) else { continue };
@@ -298,17 +302,46 @@ impl Writer {
     }
 }
 
-/// Stores the changes of one home; first takes over what others stored there, as often as it takes.
-async fn write_home(port: &Port, home: Home, changes: &mut Changes, now: Moment) -> Result<(), WriteFault> {
+/// Stores the changes of one home. What could not be stored is queued again; what belongs to another home is returned.
+async fn write_and_note(
+    port: &Port,
+    journal: &Arc<Journal>,
+    home: Home,
+    mut changes: Changes,
+    now: Moment,
+) -> (Result<(), WriteFault>, Changes) {
+    let mut moved = Vec::new();
+    let written = write_home(port, home, &mut changes, &mut moved, now).await;
+    for (cell, changed) in changes {
+        cell.arrived();
+        if let (Err(_), Some(left)) = (&written, changed.without(Changed::ACTIVITY)) {
+            journal.mark(&cell, left);
+        }
+    }
+    (written, moved)
+}
+
+/// First takes over what others stored there, as often as it takes.
+async fn write_home(
+    port: &Port,
+    home: Home,
+    changes: &mut Changes,
+    moved: &mut Changes,
+    now: Moment,
+) -> Result<(), WriteFault> {
     for _ in 0..MAX_TRIES {
-        let write = port.replica.plan(home, changes, now);
+        let (write, elsewhere) = port.replica.plan(home, changes, now);
+        moved.extend(elsewhere);
+        if write.puts.is_empty() {
+            return Ok(());
+        }
         for held in &write.pointers {
             claim(port, home, held, now).await?;
         }
         match store(port, &write, now).await? {
-            Said::Stored(version) => {
+            Said::Stored(version, ended_before) => {
                 port.replica.reached(home, version);
-                confirm(port, &write, changes, now).await;
+                confirm(port, &write, changes, &ended_before, now).await;
                 return Ok(());
             }
             Said::Behind(version, rows) => {
@@ -332,7 +365,7 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
             continue;
         }
         cell.set_out();
-        let changed = cell.take_changes();
+        let changed = cell.take_changes_early();
         changes.push((cell, changed.and(Changed::RECORD)));
     }
 }
@@ -340,30 +373,33 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
 async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFault> {
     let Port { layout, replica, .. } = port;
     let bucket = write.home.0[0];
-    let mut keys = layout.home(write.home);
+    let mut keys = layout.home(write.home).to_vec();
     keys.extend([layout.log(bucket), layout.epoch(bucket), layout.homes(bucket)]);
     let is_of_user = write.puts.iter().any(|put| put.signed_in);
     let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
     let announcement = super::layout::Announcement { by: replica.name, is_of_user, home: write.home, ids };
-    let epoch = match replica.epoch() {
-        // While the store is being brought together everything may be written.
-        0 => String::new(),
-        epoch => epoch.to_string(),
-    };
     let mut args: Vec<Vec<u8>> = vec![
         write.base.to_string().into(),
         proposed_version(now).to_string().into(),
         now.unix_ms().to_string().into(),
-        epoch.into(),
+        epoch_arg(replica),
         layout.channel().into(),
         announcement.to_bytes(),
         if is_of_user { write.home.0.to_vec() } else { Vec::new() },
     ];
-    write.puts.iter().for_each(|put| args.extend(put_args(put)));
+    write.puts.iter().for_each(|put| args.extend(put_args(put, replica)));
     port.eval(&WRITE, &keys, &args).await
 }
 
-fn put_args(put: &Put) -> [Vec<u8>; 6] {
+/// The epoch that a bucket has to be of. While the store is being brought together everything may be written and read.
+pub(super) fn epoch_arg(replica: &Replica) -> Vec<u8> {
+    match replica.epoch() {
+        0 => Vec::new(),
+        epoch => epoch.to_string().into_bytes(),
+    }
+}
+
+fn put_args(put: &Put, replica: &Replica) -> [Vec<u8>; 7] {
     let (change, jar) = put.jar.parts();
     [
         id_bytes(put.id).to_vec(),
@@ -372,11 +408,12 @@ fn put_args(put: &Put) -> [Vec<u8>; 6] {
         jar.to_vec(),
         put.term.to_string().into(),
         put.active_at.unix_ms().to_string().into(),
+        if put.ended { replica.name.to_vec() } else { Vec::new() },
     ]
 }
 
 /// Versions grow with time and differ by chance: what was lost and written anew is never taken for what it was.
-fn proposed_version(now: Moment) -> u64 {
+pub(super) fn proposed_version(now: Moment) -> u64 {
     let [chance] = crate::store::random_bytes::<1>();
     now.unix_ms().saturating_mul(256) + u64::from(chance)
 }
@@ -398,13 +435,13 @@ async fn claim(port: &Port, home: Home, pointer_to: &Pointer, now: Moment) -> Re
 }
 
 /// The store has it.
-async fn confirm(port: &Port, write: &Write, changes: &Changes, now: Moment) {
+async fn confirm(port: &Port, write: &Write, changes: &Changes, ended_before: &[SessionId], now: Moment) {
     let table = &port.replica.table;
     for put in &write.puts {
         let Some((cell, _)) = changes.iter().find(|(cell, _)| cell.id == put.id) else { continue };
         let before = cell.slot.swap(stored_at(now, put.signed_in), Ordering::Relaxed);
         if put.ended {
-            table.tell_owed(put.id);
+            table.is_told(put.id, !ended_before.contains(&put.id));
         }
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
             // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
@@ -415,50 +452,4 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, now: Moment) {
             let _left_behind = port.link.call(&unlink).await;
         }
     }
-}
-
-/// Stores the last activity of a session. Returns which that was.
-async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<Moment, WriteFault> {
-    let home = port.replica.home(cell);
-    let mut keys = port.layout.home(home);
-    keys.extend([port.layout.epoch(home.0[0]), port.layout.homes(home.0[0])]);
-    let (last, term, is_of_user) = {
-        let session = cell.session.lock();
-        let kept = port.replica.table.bound.load().book.ended_kept;
-        (session.times.last_active_at, term(&session, kept), session.identity.is_some())
-    };
-    let slot = cell.slot.load(Ordering::Relaxed);
-    let is_old = stored_at(now, true).saturating_sub(slot) > RENEWED_EVERY_SECS;
-    let args = [
-        id_bytes(cell.id).to_vec(),
-        last.unix_ms().to_string().into(),
-        term.to_string().into(),
-        now.unix_ms().to_string().into(),
-        port.replica.epoch().to_string().into(),
-        if is_of_user { home.0.to_vec() } else { Vec::new() },
-    ];
-    match port.eval(&TOUCH, &keys, &args).await? {
-        Said::Stored(_) if !is_old => Ok(last),
-        Said::Stored(_) | Said::Missing => {
-            port.replica.table.mark(cell, Changed::RECORD);
-            Ok(last)
-        }
-        Said::Epoch => Err(WriteFault::Epoch),
-        Said::Behind(..) | Said::Read(..) | Said::Held(_) => Err(WriteFault::Answer),
-    }
-}
-
-/// Asks the store when the session was last active, and has it judged by that.
-pub(super) async fn ask_activity(port: &Port, cell: &Arc<Cell>, at: Moment) -> Result<(), WriteFault> {
-    let home = port.replica.home(cell);
-    let mut ask = redis::cmd("HGET");
-    ask.arg(port.layout.activity(home)).arg(id_bytes(cell.id).as_slice());
-    let answer = port.link.call(&ask).await?;
-    // Nothing there: the server lost it, or it was never stored.
-    if matches!(answer, Value::Nil) && port.replica.epoch() == 0 {
-        return Err(WriteFault::Epoch);
-    }
-    let active = number(&answer).map(Moment::from_unix_ms);
-    port.replica.table.heard(cell, active, at, port.clock.now());
-    Ok(())
 }

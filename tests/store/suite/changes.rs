@@ -168,13 +168,14 @@ fn a_session_made_during_a_reload_is_held_to_the_new_book() {
 fn being_admitted_later_is_no_second_sign_in() {
     let table = table(limit(1, OnLimit::Refuse));
     let first = sign_in(&table, "ann", 1, AT);
-    let Enrolled::Pending(second) = table.sign_in(&newcomer(&[2]), identity("ann"), AT) else {
+    let later = AT.plus(secs(1));
+    let Enrolled::Pending(second) = table.sign_in(&newcomer(&[2]), identity("ann"), later) else {
         panic!("not held back")
     };
-    table.end(&first, EndReason::Logout, None, AT);
+    table.end(&first, EndReason::Logout, None, later);
     active(table.admit_pending(&second, AT.plus(secs(60))));
-    let times = table.view(&second, AT).times;
-    assert_eq!((times.signed_in_at, times.last_active_at), (Some(AT), AT.plus(secs(60))));
+    let times = table.view(&second, later).times;
+    assert_eq!((times.signed_in_at, times.last_active_at), (Some(later), AT.plus(secs(60))));
 }
 
 #[test]

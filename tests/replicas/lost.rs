@@ -1,0 +1,141 @@
+//! What a server lost, or never had, and what gateways make of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tenure::clock::Clock;
+use tenure::session::gate::Standing;
+use tenure::session::{EndReason, OnLimit, Policy};
+
+use crate::redis_support::Server;
+use crate::store_support::{AT, book, identity, key, newcomer, secs, token};
+use crate::{all_are_well, gateway, gateways, limit, until};
+
+fn tokens(server: &Server) -> usize {
+    server.ask(&["--scan", "--pattern", "tenure:*:t:*"]).lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loses_everything_again_before_it_was_brought_together_gets_it_back() {
+    let mut server = Server::start();
+    let [a] = gateways(&server, Policy::default());
+    let session = a.sign_in("ann", 1).await;
+    a.sign_in("bob", 2).await;
+    a.table.end(&session, EndReason::Revoked, None, AT);
+    a.table.safe().await.unwrap();
+    for _ in 0..2 {
+        server.kill();
+        until("it is noticed", || a.trouble.lasts(AT).is_some()).await;
+        server.restart();
+        until("what is known is stored", || tokens(&server) == 2).await;
+    }
+    all_are_well(&[&a]).await;
+    let b = gateway(&server.settings(), Policy::default(), &Clock::manual(AT));
+    assert!(matches!(b.look(1).await, Standing::Ended { reason: EndReason::Revoked, .. }));
+    assert!(b.is_live(2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_brought_together_while_users_go_on() {
+    let mut server = Server::start();
+    let [a] = gateways(&server, Policy { idle_timeout: Some(secs(60)), ..Policy::default() });
+    let mut sessions = Vec::new();
+    for n in 1..=50 {
+        sessions.push((n, a.sign_in("ann", n).await));
+    }
+    let (table, clock) = (Arc::clone(&a.table), a.clock.clone());
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let users = std::thread::spawn({
+        let goes_on = Arc::clone(&goes_on);
+        move || {
+            while goes_on.load(Ordering::Relaxed) {
+                clock.advance(secs(1));
+                for (n, session) in &sessions {
+                    table.note_request(session, key(*n), true, clock.now());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    server.kill();
+    until("it is noticed", || a.trouble.lasts(a.clock.now()).is_some()).await;
+    server.restart();
+    all_are_well(&[&a]).await;
+    goes_on.store(false, Ordering::Relaxed);
+    users.join().unwrap();
+    assert!(a.is_live(1).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_lowered_limit_ends_is_told_once() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.sign_in("ann", 1).await;
+    a.clock.advance(secs(1));
+    b.sign_in("ann", 2).await;
+    assert!(a.is_live(2).await && b.is_live(1).await);
+    for gateway in [&a, &b] {
+        gateway.table.set_book(book(limit(1, OnLimit::EndOldest)), gateway.clock.now());
+    }
+    until("the end is told", || a.recorder.ends().len() + b.recorder.ends().len() > 0).await;
+    for gateway in [&a, &b] {
+        gateway.table.safe().await.unwrap();
+    }
+    assert_eq!([a.recorder.ends(), b.recorder.ends()].concat(), [EndReason::MaxConcurrent]);
+    assert!(!a.is_live(1).await && a.is_live(2).await && b.is_live(2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fact_that_the_store_lost_is_put_back() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.table.keep_fact("setting", b"old".to_vec());
+    a.table.safe().await.unwrap();
+    let held = server.ask(&["hget", "tenure:facts", "setting"]);
+    b.table.keep_fact("setting", b"new".to_vec());
+    b.table.safe().await.unwrap();
+    // As after a failover to a server that did not have it yet.
+    server.ask(&["hset", "tenure:facts", "setting", held.trim()]);
+    until("it is put back", || server.ask(&["hget", "tenure:facts", "setting"]).trim().ends_with("new"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_not_idle_because_the_store_lost_its_activity() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy { idle_timeout: Some(secs(60)), ..Policy::default() });
+    let session = a.sign_in("ann", 1).await;
+    assert!(b.is_live(1).await);
+    a.clock.advance(secs(50));
+    assert!(a.table.note_request(&session, key(1), true, a.clock.now()));
+    a.table.safe().await.unwrap();
+    server.ask(&["flushall"]);
+    b.clock.advance(secs(20));
+    while b.look(1).await == Standing::Unavailable {
+        b.table.sweep(b.clock.now());
+    }
+    assert!(b.is_live(1).await);
+    assert_eq!(b.recorder.ends(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_signed_in_elsewhere_is_not_idle_where_nobody_heard_of_it() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy { idle_timeout: Some(secs(60)), ..Policy::default() });
+    a.table.start(&newcomer(&[1]), AT);
+    a.table.safe().await.unwrap();
+    assert!(b.is_live(1).await);
+    // Whoever may not listen hears nothing.
+    server.ask(&["acl", "setuser", "default", "-subscribe"]);
+    server.ask(&["client", "kill", "type", "pubsub"]);
+    a.clock.advance(secs(50));
+    let (_, session) = a.table.look_up(key(1), a.clock.now());
+    a.table.identify(&session.unwrap(), &[token(2)], identity("ann"), a.clock.now());
+    a.table.safe().await.unwrap();
+    b.clock.advance(secs(20));
+    b.table.sweep(b.clock.now());
+    b.table.safe().await.unwrap();
+    assert!(a.is_live(2).await && b.is_live(2).await);
+    assert_eq!((a.recorder.ends(), b.recorder.ends()), (vec![], vec![]));
+}
