@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 bash tests/run.sh
 STORM_REQUESTS=100000 cargo test --locked --test storm
 TENURE_SEEDS=1000 cargo test --locked --test simulation
+TENURE_SEEDS=10000 cargo test --locked --test partitions
 TENURE_KILLS=200 TENURE_POWER_CUTS=50 cargo test --locked --test durability
 TENURE_FUZZ=1000000 cargo test --locked --test fuzz
 TENURE_DIFFERENTIAL=1000000 cargo test --locked --test differential

@@ -1,0 +1,165 @@
+//! What lies between one gateway and the server: it passes bytes, holds them back, or is cut, as a test says.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// What happens to bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// They pass.
+    Passes,
+    /// They are held back, and pass later: the other side seems to have stopped.
+    Held,
+    /// Those of the server are held back: what is asked is done, and nobody is told.
+    Deaf,
+    /// Nothing connects.
+    Cut,
+}
+
+/// What happens to commands with their answers, and to announcements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flows {
+    commands: Flow,
+    news: Flow,
+}
+
+impl Flows {
+    fn of(self, is_news: bool) -> Flow {
+        if is_news { self.news } else { self.commands }
+    }
+}
+
+/// One connection through the link.
+struct Wire {
+    /// By which the server knows it.
+    name: SocketAddr,
+    is_news: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+type Wires = Arc<Mutex<Vec<Wire>>>;
+
+/// See the module.
+pub(crate) struct Link {
+    pub(crate) port: u16,
+    flows: watch::Sender<Flows>,
+    wires: Wires,
+    accepting: AbortHandle,
+}
+
+impl Link {
+    pub(crate) fn to(server: u16, runtime: &Handle) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let flows = watch::Sender::new(Flows { commands: Flow::Passes, news: Flow::Passes });
+        let wires = Wires::default();
+        let accepting = runtime.spawn(accept(listener, server, flows.clone(), Arc::clone(&wires)));
+        Self { port, flows, wires, accepting: accepting.abort_handle() }
+    }
+
+    pub(crate) fn set(&self, flow: Flow) {
+        self.flows.send_replace(Flows { commands: flow, news: flow });
+    }
+
+    pub(crate) fn set_news(&self, flow: Flow) {
+        self.flows.send_modify(|flows| flows.news = flow);
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        self.flows.borrow().commands
+    }
+
+    pub(crate) fn passes(&self) -> bool {
+        *self.flows.borrow() == Flows { commands: Flow::Passes, news: Flow::Passes }
+    }
+
+    /// Breaks all connections, or those that announcements come by. Returns the server's names of them: what it has not read
+    /// of them yet it would still carry out.
+    pub(crate) fn sever(&self, news_alone: bool) -> Vec<SocketAddr> {
+        let mut wires = self.wires.lock();
+        let goes = |wire: &mut Wire| !news_alone || wire.is_news.load(Ordering::Acquire);
+        let gone: Vec<Wire> = wires.extract_if(.., goes).collect();
+        gone.iter().for_each(|wire| wire.task.abort());
+        gone.iter().map(|wire| wire.name).collect()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.sever(false);
+    }
+}
+
+async fn accept(listener: std::net::TcpListener, server: u16, flows: watch::Sender<Flows>, wires: Wires) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    loop {
+        let Ok((near, _)) = listener.accept().await else { continue };
+        if flows.borrow().commands == Flow::Cut {
+            continue;
+        }
+        let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
+        let name = far.local_addr().unwrap();
+        let is_news = Arc::new(AtomicBool::new(false));
+        // ORDER: noted before anything passes, so that who severs the link misses none.
+        let mut noted = wires.lock();
+        let task = tokio::spawn(carry(near, far, flows.subscribe(), Arc::clone(&is_news)));
+        noted.retain(|wire| !wire.task.is_finished());
+        noted.push(Wire { name, is_news, task: task.abort_handle() });
+    }
+}
+
+async fn carry(near: TcpStream, far: TcpStream, flows: watch::Receiver<Flows>, is_news: Arc<AtomicBool>) {
+    let (near_reads, near_writes) = near.into_split();
+    let (far_reads, far_writes) = far.into_split();
+    let asks = asks(near_reads, far_writes, flows.clone(), &is_news);
+    let answers = answers(far_reads, near_writes, flows, &is_news);
+    // What was sent before the gateway gave up is carried out by the server all the same.
+    tokio::join!(asks, answers);
+}
+
+async fn asks(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut flows: watch::Receiver<Flows>,
+    is_news: &AtomicBool,
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if bytes[..count].windows(9).any(|word| word.eq_ignore_ascii_case(b"SUBSCRIBE")) {
+            is_news.store(true, Ordering::Release);
+        }
+        let goes_on =
+            |flows: &Flows| matches!(flows.of(is_news.load(Ordering::Acquire)), Flow::Passes | Flow::Deaf);
+        if flows.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut flows: watch::Receiver<Flows>,
+    is_news: &AtomicBool,
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let goes_on = |flows: &Flows| flows.of(is_news.load(Ordering::Acquire)) == Flow::Passes;
+        if flows.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
