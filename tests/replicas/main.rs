@@ -6,6 +6,7 @@
     reason = "a test's helpers may fail as loudly as the test"
 )]
 
+mod carrying;
 #[path = "../redis_support/mod.rs"]
 mod redis_support;
 #[path = "../store_support/mod.rs"]
@@ -26,6 +27,9 @@ use tenure::store::{
     Enrolled, Observer, Redis, RedisFault, RedisOpened, RedisOpening, SessionRef, Table, Trouble,
 };
 
+/// What keys the tokens of all.
+const SECRET: [u8; 32] = [7; 32];
+
 struct Gateway {
     table: Arc<Table>,
     clock: Clock,
@@ -38,7 +42,7 @@ fn gateway(settings: &config::Redis, policy: Policy, clock: &Clock) -> Gateway {
     let (trouble, recorder) = (Arc::new(Trouble::default()), Arc::new(Recorder::default()));
     let opening = RedisOpening {
         settings,
-        secret: Some([7; 32]),
+        secret: Some(SECRET),
         clock: clock.clone(),
         trouble: Arc::clone(&trouble),
         // Two beats of a gateway: as long as it takes until the others have said that they are there.
@@ -48,6 +52,14 @@ fn gateway(settings: &config::Redis, policy: Policy, clock: &Clock) -> Gateway {
     let opened = Redis::open::<RedisFault>(&opening, |_| Ok(book(policy)), observer);
     let RedisOpened { table, redis, clock, .. } = opened.expect("the store opens");
     Gateway { table, clock, trouble, recorder, _redis: redis }
+}
+
+/// A gateway that may not come about.
+fn try_gateway(settings: &config::Redis, secret: [u8; 32]) -> Result<RedisOpened, RedisFault> {
+    let (trouble, patience) = (Arc::new(Trouble::default()), Span::from_ms(1200));
+    let opening =
+        RedisOpening { settings, secret: Some(secret), clock: Clock::manual(AT), trouble, patience };
+    Redis::open::<RedisFault>(&opening, |_| Ok(book(Policy::default())), Arc::new(Recorder::default()))
 }
 
 fn gateways<const N: usize>(server: &Server, policy: Policy) -> [Gateway; N] {

@@ -13,6 +13,7 @@ use super::tally::{self, Tally};
 use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
 use crate::store::audit::{Entry, Found};
+use crate::store::keys::proof;
 
 /// In every file of ours (`PRAGMA application_id`): "Tenu".
 const APPLICATION: i64 = 0x5465_6e75;
@@ -174,13 +175,13 @@ impl Database {
         transaction.commit()
     }
 
-    /// The secret is known by what it makes of a fixed text; it cannot be found from that.
+    /// Whether it was written under this secret.
     fn check_secret(&self, secret: &[u8; 32]) -> Result<(), StoreFault> {
         let fault = |source| StoreFault::of(&self.path, source);
-        let made = blake3::keyed_hash(secret, b"tenure: is this the secret of this store?");
+        let proof = proof(secret);
         match self.fact("secret").map_err(fault)? {
-            None => self.set_fact("secret", made.as_bytes()).map_err(fault),
-            Some(known) if made == *known.as_slice() => Ok(()),
+            None => self.set_fact("secret", &proof).map_err(fault),
+            Some(known) if proof == *known.as_slice() => Ok(()),
             Some(_) => Err(StoreFault::OtherSecret { path: self.path.clone() }),
         }
     }

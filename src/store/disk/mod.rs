@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub(super) use audit::AuditFile;
-pub use carry::{Carried, CarryFault, export, import};
+pub use carry::{export, import};
 pub use fault::StoreFault;
 
 use super::audit::Audit;

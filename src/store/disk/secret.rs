@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::StoreFault;
-use crate::store::keys::{derive_key, random_bytes};
-
-/// As many as the key of the hashes has.
-const BYTES: usize = 32;
+use crate::store::keys::{SECRET_BYTES, derive_key, new_secret};
 
 /// The key that the secret of the directory makes. Call it with the directory's lock held.
 pub(super) fn of(directory: &Path) -> Result<[u8; 32], StoreFault> {
@@ -29,8 +26,8 @@ pub(super) fn file_in(directory: &Path) -> PathBuf {
     directory.join("secret")
 }
 
-fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
-    let mut secret = Zeroizing::new([0; BYTES]);
+fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; SECRET_BYTES]>> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     let mut file = std::fs::File::open(path)?;
     file.read_exact(&mut *secret)?;
     Ok(secret)
@@ -38,7 +35,7 @@ fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
 
 /// Written beside its place and moved there whole: half a secret would be another one after the next start.
 fn make(path: &Path) -> std::io::Result<[u8; 32]> {
-    let secret = Zeroizing::new(random_bytes::<BYTES>());
+    let secret = new_secret();
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&*secret)?;

@@ -4,6 +4,7 @@
 //! another one answers questions about tokens that this gateway has not seen, and follows what other gateways write. All
 //! decisions are those of the same code as without a shared store: the scripts compare versions and keep what they are given.
 
+mod carry;
 mod layout;
 mod link;
 mod reader;
@@ -22,6 +23,7 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::carry::{export_shared, import_shared};
 use self::layout::{Layout, bytes};
 use self::link::{Link, LinkFault};
 use self::reader::Reader;
@@ -32,12 +34,19 @@ use self::writer::{Port, WriteFault, Writer};
 use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
+use super::keys::{SECRET_BYTES, derive_key, new_secret, proof};
 use super::sharing::{Inquiry, Sharing};
 use super::table::Table;
-use super::{Observer, Trouble, random_bytes};
+use super::{Observer, Trouble};
 use crate::clock::Clock;
 use crate::config;
 use crate::session::Span;
+
+/// Under which names the whole store keeps its own secret, where none is configured; what proves by which one it is keyed;
+/// and that lines are being taken in.
+const SECRET: &str = "secret";
+const KEYED_BY: &str = "keyed-by";
+const TAKING_IN: &str = "taking-in";
 
 /// How often the start tries to reach the store, a second apart: servers of one deployment start together.
 const TRIES_AT_START: u32 = 10;
@@ -92,6 +101,12 @@ pub enum RedisFault {
         "the store in Redis was written under another secret: give every gateway the same [store] secret, or another prefix"
     )]
     OtherSecret,
+    /// What was to be carried into it is not all there.
+    #[error(
+        "`tenure store import` is under way in Redis, or broke off: wait for it, or remove the keys that begin with {0:?} and \
+         take the lines in again"
+    )]
+    HalfTakenIn(String),
     /// The system gives no thread.
     #[error("cannot start a thread for the store: {0}")]
     Thread(#[from] std::io::Error),
@@ -240,14 +255,9 @@ struct Found {
 
 async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
     let (link, layout) = (Link::new(opening.settings), Layout::new(&opening.settings.prefix));
-    let mut tried = 1;
-    while let Err(fault) = link.call(&::redis::cmd("PING")).await {
-        if tried == TRIES_AT_START || matches!(fault, LinkFault::Refused(_)) {
-            return Err(fault.into());
-        }
-        tracing::warn!(why = %fault, "the store does not answer yet");
-        tried += 1;
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    reach(&link).await?;
+    if link.call(::redis::cmd("GET").arg(layout.whole(TAKING_IN))).await? != Value::Nil {
+        return Err(RedisFault::HalfTakenIn(opening.settings.prefix.clone()));
     }
     let secret = match opening.secret {
         Some(secret) => secret,
@@ -259,24 +269,42 @@ async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
     Ok(Found { secret, offset_ms, facts })
 }
 
+/// Waits until the store answers, unless it refuses.
+async fn reach(link: &Link) -> Result<(), RedisFault> {
+    let mut tried = 1;
+    while let Err(fault) = link.call(&::redis::cmd("PING")).await {
+        if tried == TRIES_AT_START || matches!(fault, LinkFault::Refused(_)) {
+            return Err(fault.into());
+        }
+        tracing::warn!(why = %fault, "the store does not answer yet");
+        tried += 1;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
 /// The secret that the store keeps; made by the first gateway.
 async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], RedisFault> {
     tracing::warn!(
         "[store] secret is not set: the store keeps one, and whoever reads the store can open the vault"
     );
-    let name = layout.whole("secret");
-    let new = STANDARD.encode(random_bytes::<32>());
+    let name = layout.whole(SECRET);
+    let new = STANDARD.encode(*new_secret());
     link.call(::redis::cmd("SET").arg(&name).arg(new).arg("NX")).await?;
-    let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
-    let kept =
-        bytes(&answer).and_then(|text| STANDARD.decode(text).ok()).and_then(|kept| kept.try_into().ok());
+    let kept = found_secret(link, layout).await?;
     kept.ok_or_else(|| RedisFault::Unusable(format!("{} holds no secret", String::from_utf8_lossy(&name))))
+}
+
+/// The secret that the store keeps, if it does. As if a file held it, so that it can be carried into one.
+async fn found_secret(link: &Link, layout: &Layout) -> Result<Option<[u8; 32]>, RedisFault> {
+    let answer = link.call(::redis::cmd("GET").arg(layout.whole(SECRET))).await?;
+    let kept = bytes(&answer).and_then(|text| STANDARD.decode(text).ok());
+    Ok(kept.filter(|kept| kept.len() == SECRET_BYTES).map(|kept| derive_key(&kept)))
 }
 
 /// Gateways with different secrets would take each other's sessions for unknown ones.
 async fn check_secret(link: &Link, layout: &Layout, secret: &[u8; 32]) -> Result<(), RedisFault> {
-    let name = layout.whole("keyed-by");
-    let proof = blake3::derive_key("tenure 2026-11 proof of secret", secret);
+    let (name, proof) = (layout.whole(KEYED_BY), proof(secret));
     link.call(::redis::cmd("SET").arg(&name).arg(proof.as_slice()).arg("NX")).await?;
     match link.call(::redis::cmd("GET").arg(&name)).await? {
         Value::BulkString(known) if known == proof => Ok(()),

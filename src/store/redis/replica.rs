@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::layout::{Home, Row, id_bytes, record, term};
+use super::layout::{Home, Row, home_alone, home_of, record, term};
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
 use crate::store::envelope::Unreadable;
@@ -20,7 +20,6 @@ pub(super) struct Replica {
     pub(super) sealer: Sealer,
     /// Tells this gateway's announcements from those of others.
     pub(super) name: [u8; 8],
-    naming: blake3::Hasher,
     /// How far each home was followed.
     versions: Mutex<HashMap<Home, u64>>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
@@ -73,10 +72,9 @@ pub(super) struct Pointer {
 
 impl Replica {
     pub(super) fn new(table: Arc<Table>, secret: &[u8; 32]) -> Self {
-        let naming = blake3::Hasher::new_keyed(&blake3::derive_key("tenure 2026-11 homes", secret));
         let sealer = Sealer::new(secret);
         let (versions, epoch) = (Mutex::default(), AtomicU64::new(0));
-        Self { table, sealer, name: random_bytes(), naming, versions, epoch }
+        Self { table, sealer, name: random_bytes(), versions, epoch }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -90,32 +88,15 @@ impl Replica {
     /// Where the sessions of a user are kept.
     pub(super) fn home_of_user(&self, user: &UserKey) -> Home {
         let app = self.table.bound.load().name(user.app);
-        self.named(&[&app, &user.tenant, &user.user])
+        home_of(&app, &user.tenant, &user.user)
     }
 
     pub(super) fn home(&self, cell: &Cell) -> Home {
         let session = cell.session.lock();
         match session.identity.as_deref() {
             Some(identity) => self.home_of_user(&UserKey::of(session.app, identity)),
-            None => self.home_alone(session.id),
+            None => home_alone(session.id),
         }
-    }
-
-    /// Where a session is kept that nobody has signed in on.
-    pub(super) fn home_alone(&self, id: SessionId) -> Home {
-        let mut naming = self.naming.clone();
-        naming.update(&id_bytes(id));
-        finished(&naming)
-    }
-
-    fn named(&self, parts: &[&str]) -> Home {
-        let mut naming = self.naming.clone();
-        for part in parts {
-            // Length before content, so that no two names hash alike.
-            naming.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            naming.update(part.as_bytes());
-        }
-        finished(&naming)
     }
 
     /// How far the home was followed; 0 for not at all.
@@ -234,10 +215,4 @@ impl Replica {
             }
         }
     }
-}
-
-fn finished(naming: &blake3::Hasher) -> Home {
-    let mut home = [0; 16];
-    naming.finalize_xof().fill(&mut home);
-    Home(home)
 }

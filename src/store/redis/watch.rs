@@ -454,7 +454,7 @@ impl Watch {
 }
 
 /// An entry of a stream: its id, a number that grows as it does, and what it holds.
-fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
+pub(super) fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
     let Value::Array(parts) = entry else { return None };
     let [id, Value::Array(fields)] = parts.as_slice() else { return None };
     let id = String::from_utf8(bytes(id)?.to_vec()).ok()?;

@@ -10,7 +10,9 @@ use redis::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::layout::{Home, Layout, Said, id_bytes, number, pointer, read_answer, read_pointer, term};
+use super::layout::{
+    Home, Layout, Said, home_alone, id_bytes, number, pointer, read_answer, read_pointer, term,
+};
 use super::link::{Link, LinkFault, LuaScript};
 use super::replica::{Pointer, Put, Replica, Write};
 use crate::clock::Clock;
@@ -41,9 +43,10 @@ const SELDOMEST: Span = Span::from_secs(60);
 /// A record is stored anew after this long, so that its tokens are kept as long as it: half of what is added to each term.
 const RENEWED_EVERY_SECS: u32 = 12 * 3600;
 
-static WRITE: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
+pub(super) static WRITE: LuaScript =
+    LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
 static TOUCH: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("touch.lua")));
-static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
+pub(super) static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
 pub(super) static READ: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
 
@@ -338,18 +341,34 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
 }
 
 async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFault> {
-    let Port { layout, replica, .. } = port;
-    let bucket = write.home.0[0];
-    let mut keys = layout.home(write.home);
-    keys.extend([layout.log(bucket), layout.epoch(bucket), layout.homes(bucket)]);
-    let is_of_user = write.puts.iter().any(|put| put.signed_in);
-    let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
-    let announcement = super::layout::Announcement { by: replica.name, is_of_user, home: write.home, ids };
-    let epoch = match replica.epoch() {
+    let epoch = match port.replica.epoch() {
         // While the store is being brought together everything may be written.
         0 => String::new(),
         epoch => epoch.to_string(),
     };
+    let args = write_args(&port.layout, port.replica.name, write, epoch, now);
+    port.eval(&WRITE, &write_keys(&port.layout, write.home), &args).await
+}
+
+/// The keys of [`WRITE`].
+pub(super) fn write_keys(layout: &Layout, home: Home) -> Vec<Vec<u8>> {
+    let bucket = home.0[0];
+    let mut keys = layout.home(home);
+    keys.extend([layout.log(bucket), layout.epoch(bucket), layout.homes(bucket)]);
+    keys
+}
+
+/// The arguments of [`WRITE`]; `by` names the gateway that writes.
+pub(super) fn write_args(
+    layout: &Layout,
+    by: [u8; 8],
+    write: &Write,
+    epoch: String,
+    now: Moment,
+) -> Vec<Vec<u8>> {
+    let is_of_user = write.puts.iter().any(|put| put.signed_in);
+    let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
+    let announcement = super::layout::Announcement { by, is_of_user, home: write.home, ids };
     let mut args: Vec<Vec<u8>> = vec![
         write.base.to_string().into(),
         proposed_version(now).to_string().into(),
@@ -360,7 +379,7 @@ async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFau
         if is_of_user { write.home.0.to_vec() } else { Vec::new() },
     ];
     write.puts.iter().for_each(|put| args.extend(put_args(put)));
-    port.eval(&WRITE, &keys, &args).await
+    args
 }
 
 fn put_args(put: &Put) -> [Vec<u8>; 6] {
@@ -409,7 +428,7 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, now: Moment) {
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
             // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
             let mut unlink = redis::cmd("UNLINK");
-            port.layout.home(port.replica.home_alone(put.id)).into_iter().for_each(|key| {
+            port.layout.home(home_alone(put.id)).into_iter().for_each(|key| {
                 unlink.arg(key);
             });
             let _left_behind = port.link.call(&unlink).await;
