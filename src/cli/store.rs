@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{BAD_CONFIG, ConfigArgs, FAILED};
 use crate::clock::Clock;
 use crate::config::{self, Config, StoreKind};
-use crate::store::{self, Carried, CarryFault, derive_key};
+use crate::store::{self, Carried, CarryFault, Secrets};
 
 /// What is done with the store.
 #[derive(Subcommand)]
@@ -57,14 +57,14 @@ fn export(config: &Config, out: &mut impl Write) -> Result<Option<Carried>, Carr
 }
 
 fn import(config: &Config) -> Result<Option<Carried>, CarryFault> {
-    let secret = config.store.secret.as_ref().map(|secret| derive_key(secret.expose()));
+    let secrets = Secrets::configured(&config.store);
     let input = &mut io::stdin().lock();
     match &config.store.kind {
         StoreKind::Memory => Ok(None),
-        StoreKind::Path(path) => store::import(path, secret, input).map(Some),
+        StoreKind::Path(path) => store::import(path, secrets, input).map(Some),
         StoreKind::Redis(settings) => {
             let kept = config.limits.ended_kept;
-            store::import_shared(settings, secret, kept, &Clock::system(), input).map(Some)
+            store::import_shared(settings, secrets, kept, &Clock::system(), input).map(Some)
         }
     }
 }

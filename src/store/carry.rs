@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::Found;
 use super::disk::StoreFault;
 use super::redis::RedisFault;
+use super::secrets::{SecretFault, Secrets};
 use crate::session::Moment;
 use crate::session::record::Image;
 
@@ -78,7 +79,7 @@ pub enum CarryFault {
     /// The tokens would not be known.
     #[error(
         "the lines were written under another secret: nobody's cookie would be known\n  copy the file `secret` of the old \
-         directory into the new one, or name the old secret in [store] secret; nothing was taken in"
+         directory into the new one, or name the old secret in [store] secret or previous_secrets; nothing was taken in"
     )]
     OtherSecret,
 }
@@ -183,6 +184,16 @@ impl<'a, R: BufRead> Reading<'a, R> {
                 Err(reading.malformed("the head is missing"))
             }
         }
+    }
+
+    /// What proves the secrets that key the tokens of the lines, if they are among these.
+    pub(super) fn keyed_by(&self, head: &Head, secrets: &Secrets) -> Result<Vec<u8>, CarryFault> {
+        if head.proof.is_empty() {
+            return Err(self.malformed("it does not say under which secret they were written"));
+        }
+        secrets.keyed_by(&head.proof).map_err(|fault| match fault {
+            SecretFault::Other | SecretFault::LeftOut => CarryFault::OtherSecret,
+        })
     }
 
     /// What the next line brings; `None` after the last one.

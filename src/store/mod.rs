@@ -27,6 +27,7 @@ mod query;
 mod redis;
 mod restore;
 mod seal;
+mod secrets;
 mod sharing;
 mod sweep;
 mod table;
@@ -44,6 +45,7 @@ pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
 pub use redis::{OnFacts, Redis, RedisFault, RedisOpened, RedisOpening, export_shared, import_shared};
+pub use secrets::{Keyring, Known, Secrets};
 pub use table::{Counts, Table};
 pub use trouble::Trouble;
 

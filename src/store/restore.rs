@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::cell::Cell;
+use super::journal::Changed;
+use super::seal::OpenedJar;
 use super::table::{Table, UserKey};
 use crate::session::gate::Standing;
 use crate::session::jar::Jar;
@@ -17,8 +19,17 @@ use crate::session::{Moment, SessionId, TokenKey};
 pub(super) struct Stored {
     pub(super) image: Image,
     pub(super) jar: Option<Jar>,
+    /// The jar is sealed under a secret from before.
+    pub(super) has_old_seal: bool,
     /// Where the store keeps it.
     pub(super) slot: u32,
+}
+
+impl Stored {
+    pub(super) fn new(image: Image, jar: Option<OpenedJar>, slot: u32) -> Self {
+        let has_old_seal = jar.as_ref().is_some_and(|jar| jar.is_old);
+        Self { image, jar: jar.map(|opened| opened.jar), has_old_seal, slot }
+    }
 }
 
 impl Table {
@@ -84,8 +95,12 @@ impl Table {
     pub(super) fn take_in(&self, stored: Stored, now: Moment) -> Arc<Cell> {
         // Numbers wrap around, so there is always an older one.
         let epoch = self.bound.load().epoch.wrapping_sub(1);
+        let has_old_seal = stored.has_old_seal;
         let cell = self.rebuild(stored, epoch);
         self.link_restored(&cell, now);
+        if has_old_seal {
+            self.mark(&cell, Changed::JAR);
+        }
         cell
     }
 

@@ -238,6 +238,9 @@ impl Table {
             }
             merged
         };
+        if stored.has_old_seal {
+            self.mark(cell, Changed::JAR);
+        }
         cell.slot.fetch_max(stored.slot, Ordering::Relaxed);
         self.after_merge(cell, merged, now);
     }

@@ -20,7 +20,7 @@ use crate::{Gateway, SECRET, gateway};
 
 fn open(place: &TempDir, clock: &Clock) -> Opened {
     let trouble = Arc::new(Trouble::default());
-    let opening = Opening { path: place.path(), secret: Some(SECRET), clock: clock.clone(), trouble };
+    let opening = Opening { path: place.path(), secrets: Some(SECRET.into()), clock: clock.clone(), trouble };
     Disk::open(&opening, book(Policy::default()), Arc::new(Recorder::default())).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn apart<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 
 fn take_in(settings: &config::Redis, secret: [u8; 32], lines: &[u8]) -> Result<Carried, CarryFault> {
     let clock = Clock::manual(AT.plus(secs(9)));
-    apart(|| import_shared(settings, Some(secret), secs(30 * 24 * 3600), &clock, &mut &*lines))
+    apart(|| import_shared(settings, Some(secret.into()), secs(30 * 24 * 3600), &clock, &mut &*lines))
 }
 
 fn lines_of(settings: &config::Redis) -> Vec<u8> {
@@ -106,7 +106,7 @@ async fn from_disk_to_redis_and_back_nothing_is_lost() {
     let carried = take_in(&settings, SECRET, &lines).unwrap();
     let there = lines_of(&settings);
     assert_eq!(content(&there), content(&lines));
-    assert_eq!(apart(|| import(new.path(), Some(SECRET), &mut &*there)).unwrap(), carried);
+    assert_eq!(apart(|| import(new.path(), Some(SECRET.into()), &mut &*there)).unwrap(), carried);
     let mut again = Vec::new();
     export(new.path(), &mut again).unwrap();
     assert_eq!(content(&again), content(&lines));

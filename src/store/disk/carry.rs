@@ -7,7 +7,7 @@ use super::StoreFault;
 use super::database::{Database, JARS, Purpose, SESSIONS};
 use super::load;
 use crate::store::carry::{Carried, CarryFault, Item, Lines, Reading};
-use crate::store::envelope;
+use crate::store::{Secrets, envelope};
 
 /// Writes everything that is in the store at `path`; a gateway may be using it meanwhile.
 ///
@@ -48,19 +48,16 @@ pub fn export(path: &Path, out: &mut impl Write) -> Result<Carried, CarryFault> 
 /// [`CarryFault`].
 pub fn import(
     path: &Path,
-    secret: Option<[u8; 32]>,
+    secrets: Option<Secrets>,
     input: &mut impl BufRead,
 ) -> Result<Carried, CarryFault> {
-    let (mut database, _) = Database::open(path, secret, Purpose::TakeIn)?;
+    let (mut database, secrets) = Database::open(path, secrets, Purpose::TakeIn)?;
     if database.sessions(|next| Ok(next()?.is_some()))? {
         return Err(CarryFault::NotEmpty);
     }
-    database.begin_writing()?;
     let (mut reading, head) = Reading::begin(input)?;
-    let facts = database.facts()?;
-    if facts.get("secret").map(Vec::as_slice).unwrap_or_default() != head.proof {
-        return Err(CarryFault::OtherSecret);
-    }
+    database.key_by(&secrets, &reading.keyed_by(&head, &secrets)?)?;
+    database.begin_writing()?;
     let latest = database.latest()?.max(head.latest);
     let mut fault = None;
     let changed = database.change(latest, |database| {

@@ -8,16 +8,26 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::StoreFault;
+use crate::store::Secrets;
 use crate::store::keys::{SECRET_BYTES, derive_key, new_secret};
 
-/// The key that the secret of the directory makes. Call it with the directory's lock held.
-pub(super) fn of(directory: &Path) -> Result<[u8; 32], StoreFault> {
-    let path = file_in(directory);
-    let fault = |source| StoreFault::Directory { path: path.clone(), source };
-    match read(&path) {
-        Ok(secret) => Ok(derive_key(&*secret)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path).map_err(fault),
-        Err(error) => Err(fault(error)),
+/// What the secrets of the directory make: its own, and the one before that somebody laid aside. Call it with the
+/// directory's lock held.
+pub(super) fn of(directory: &Path) -> Result<Secrets, StoreFault> {
+    let (path, before) = (file_in(directory), directory.join("secret.previous"));
+    let previous = found(&before)?.into_iter().collect();
+    let current = match found(&path)? {
+        Some(secret) => secret,
+        None => make(&path).map_err(|source| StoreFault::Directory { path, source })?,
+    };
+    Ok(Secrets { previous, ..Secrets::from(current) })
+}
+
+fn found(path: &Path) -> Result<Option<[u8; 32]>, StoreFault> {
+    match read(path) {
+        Ok(secret) => Ok(Some(derive_key(&*secret))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreFault::Directory { path: path.to_path_buf(), source }),
     }
 }
 

@@ -23,9 +23,9 @@ use crate::session::{Moment, Span, TokenKey};
 use crate::store::audit::{Found, SHARED};
 use crate::store::carry::{Carried, CarryFault, Item, Lines, Reading};
 use crate::store::envelope;
-use crate::store::keys::proof;
 use crate::store::random_bytes;
 use crate::store::restore::{Claim, claim_of};
+use crate::store::secrets::Secrets;
 
 /// How many sessions are held in memory on their way.
 const PORTION: usize = 1000;
@@ -72,14 +72,14 @@ pub fn export_shared(
 /// [`CarryFault`].
 pub fn import_shared(
     settings: &config::Redis,
-    secret: Option<[u8; 32]>,
+    secrets: Option<Secrets>,
     ended_kept: Span,
     clock: &Clock,
     input: &mut impl BufRead,
 ) -> Result<Carried, CarryFault> {
     let runtime = runtime().map_err(RedisFault::from)?;
     LocalSet::new().block_on(&runtime, async {
-        Place::open(settings, clock).await?.import(secret, ended_kept, input).await
+        Place::open(settings, clock).await?.import(secrets, ended_kept, input).await
     })
 }
 
@@ -165,7 +165,7 @@ impl Place {
 
     async fn import<R: BufRead>(
         self: Rc<Self>,
-        secret: Option<[u8; 32]>,
+        secrets: Option<Secrets>,
         ended_kept: Span,
         input: &mut R,
     ) -> Result<Carried, CarryFault> {
@@ -174,15 +174,13 @@ impl Place {
             return Err(CarryFault::PrefixInUse { prefix: self.settings.prefix.clone() });
         }
         let (mut reading, head) = Reading::begin(input)?;
-        let secret = match secret {
-            Some(secret) => Some(secret),
-            None => found_secret(&self.link, &self.layout).await?,
+        let secrets = match secrets {
+            Some(secrets) => secrets,
+            None => found_secret(&self.link, &self.layout).await?.ok_or(CarryFault::OtherSecret)?.into(),
         };
-        if secret.is_none_or(|secret| proof(&secret).as_slice() != head.proof) {
-            return Err(CarryFault::OtherSecret);
-        }
+        let proofs = reading.keyed_by(&head, &secrets)?;
         self.link.call(redis::cmd("SET").arg(self.layout.whole(TAKING_IN)).arg(1)).await?;
-        let taken = Incoming::new(Rc::clone(&self), ended_kept).take_in(&mut reading, &head.proof).await;
+        let taken = Incoming::new(Rc::clone(&self), ended_kept).take_in(&mut reading, &proofs).await;
         if taken.is_err() {
             self.remove_all(&kept).await?;
         }
@@ -266,7 +264,7 @@ impl Incoming {
     async fn take_in<R: BufRead>(
         mut self,
         reading: &mut Reading<'_, R>,
-        proof: &[u8],
+        proofs: &[u8],
     ) -> Result<(), CarryFault> {
         let place = Rc::clone(&self.place);
         let call = async |cmd: &Cmd| place.link.call(cmd).await;
@@ -294,7 +292,7 @@ impl Incoming {
             let line = serde_json::to_vec(entry).map_err(std::io::Error::from)?;
             call(redis::cmd("XADD").arg(whole("audit")).arg("*").arg("e").arg(line)).await?;
         }
-        call(redis::cmd("SET").arg(whole(KEYED_BY)).arg(proof)).await?;
+        call(redis::cmd("SET").arg(whole(KEYED_BY)).arg(proofs)).await?;
         for bucket in 0..=u8::MAX {
             call(redis::cmd("SET").arg(place.layout.epoch(bucket)).arg(FIRST_EPOCH)).await?;
         }

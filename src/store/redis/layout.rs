@@ -243,7 +243,7 @@ impl Row {
         let jar = self.jar.as_ref().map(|sealed| sealer.open(self.id, sealed)).transpose();
         let jar = jar.map_err(|_| Unreadable::Damaged)?;
         let slot = stored_at(image.times.created_at, image.times.signed_in_at.is_some());
-        Ok(Stored { image, jar, slot })
+        Ok(Stored::new(image, jar, slot))
     }
 }
 

@@ -35,6 +35,7 @@ use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
 use super::keys::{SECRET_BYTES, derive_key, new_secret, proof};
+use super::secrets::{SecretFault, Secrets};
 use super::sharing::{Inquiry, Sharing};
 use super::table::Table;
 use super::{Observer, Trouble};
@@ -67,7 +68,7 @@ pub struct RedisOpened {
     /// What keeps them.
     pub redis: Redis,
     /// What keys the hashes of tokens, in all gateways alike.
-    pub secret: [u8; 32],
+    pub secrets: Secrets,
     /// The machine's clock, set by the store's (R23).
     pub clock: Clock,
     /// What was kept by [`Table::keep_fact`], by whichever gateway.
@@ -79,7 +80,7 @@ pub struct RedisOpening<'a> {
     /// Where it is.
     pub settings: &'a config::Redis,
     /// What keys the hashes of tokens; `None` for the secret that the store itself keeps.
-    pub secret: Option<[u8; 32]>,
+    pub secrets: Option<Secrets>,
     /// The machine's time.
     pub clock: Clock,
     /// Told how the store fares.
@@ -98,9 +99,16 @@ pub enum RedisFault {
     Unusable(String),
     /// Its sessions are keyed by another secret.
     #[error(
-        "the store in Redis was written under another secret: give every gateway the same [store] secret, or another prefix"
+        "the store in Redis was written under another secret: give every gateway the same [store] secret (in a rotation the \
+         other one too, see previous_secrets and next_secret), or another prefix"
     )]
     OtherSecret,
+    /// A secret was left out while tokens that nobody knows are adopted.
+    #[error(
+        "tokens in Redis are keyed by a secret that is named no more, and with unseen = \"adopt\" those of ended sessions would \
+         be taken for new ones: name it in [store] previous_secrets until adopt_until is over"
+    )]
+    SecretLeftOut,
     /// What was to be carried into it is not all there.
     #[error(
         "`tenure store import` is under way in Redis, or broke off: wait for it, or remove the keys that begin with {0:?} and \
@@ -146,7 +154,7 @@ impl Redis {
         let audit = Audit::shared(Arc::clone(&journal));
         let table =
             Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, Some(sharing)));
-        let replica = Arc::new(Replica::new(Arc::clone(&table), &found.secret));
+        let replica = Arc::new(Replica::new(Arc::clone(&table), &found.secrets));
         let port = Ports { settings: opening.settings.clone(), replica, clock: clock.clone() };
         let on_facts = Arc::new(Mutex::new(None));
         let (stop, stopped) = oneshot::channel();
@@ -171,7 +179,7 @@ impl Redis {
         })?;
         let redis =
             Self { journal, writer: Some(writer), follower: Some(follower), stop: Some(stop), on_facts };
-        Ok(RedisOpened { table, redis, secret: found.secret, clock, facts: found.facts })
+        Ok(RedisOpened { table, redis, secrets: found.secrets, clock, facts: found.facts })
     }
 
     /// From now on `hear` is told when facts are other ones than before.
@@ -248,7 +256,7 @@ impl Follower {
 
 /// What the store says at the start.
 struct Found {
-    secret: [u8; 32],
+    secrets: Secrets,
     offset_ms: i64,
     facts: HashMap<String, Vec<u8>>,
 }
@@ -259,14 +267,14 @@ async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
     if link.call(::redis::cmd("GET").arg(layout.whole(TAKING_IN))).await? != Value::Nil {
         return Err(RedisFault::HalfTakenIn(opening.settings.prefix.clone()));
     }
-    let secret = match opening.secret {
-        Some(secret) => secret,
-        None => kept_secret(&link, &layout).await?,
+    let secrets = match &opening.secrets {
+        Some(secrets) => secrets.clone(),
+        None => kept_secret(&link, &layout).await?.into(),
     };
-    check_secret(&link, &layout, &secret).await?;
+    check_secrets(&link, &layout, &secrets).await?;
     let offset_ms = clock_offset(&link, &opening.clock).await?.unwrap_or(0);
     let facts = read_facts(&link, &layout).await?;
-    Ok(Found { secret, offset_ms, facts })
+    Ok(Found { secrets, offset_ms, facts })
 }
 
 /// Waits until the store answers, unless it refuses.
@@ -303,13 +311,20 @@ async fn found_secret(link: &Link, layout: &Layout) -> Result<Option<[u8; 32]>, 
 }
 
 /// Gateways with different secrets would take each other's sessions for unknown ones.
-async fn check_secret(link: &Link, layout: &Layout, secret: &[u8; 32]) -> Result<(), RedisFault> {
-    let (name, proof) = (layout.whole(KEYED_BY), proof(secret));
-    link.call(::redis::cmd("SET").arg(&name).arg(proof.as_slice()).arg("NX")).await?;
-    match link.call(::redis::cmd("GET").arg(&name)).await? {
-        Value::BulkString(known) if known == proof => Ok(()),
-        _ => Err(RedisFault::OtherSecret),
+async fn check_secrets(link: &Link, layout: &Layout, secrets: &Secrets) -> Result<(), RedisFault> {
+    let name = layout.whole(KEYED_BY);
+    link.call(::redis::cmd("SET").arg(&name).arg(proof(&secrets.current).as_slice()).arg("NX")).await?;
+    let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
+    let known = bytes(&answer).unwrap_or_default();
+    let keyed_by = secrets.keyed_by(known).map_err(|fault| match fault {
+        SecretFault::Other => RedisFault::OtherSecret,
+        SecretFault::LeftOut => RedisFault::SecretLeftOut,
+    })?;
+    if keyed_by != known {
+        // Gateways that start together say the same.
+        link.call(::redis::cmd("SET").arg(&name).arg(keyed_by)).await?;
     }
+    Ok(())
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -13,6 +13,7 @@ use crate::store::envelope::Unreadable;
 use crate::store::journal::Changed;
 use crate::store::random_bytes;
 use crate::store::seal::Sealer;
+use crate::store::secrets::Secrets;
 use crate::store::table::{Table, UserKey};
 
 pub(super) struct Replica {
@@ -71,8 +72,8 @@ pub(super) struct Pointer {
 }
 
 impl Replica {
-    pub(super) fn new(table: Arc<Table>, secret: &[u8; 32]) -> Self {
-        let sealer = Sealer::new(secret);
+    pub(super) fn new(table: Arc<Table>, secrets: &Secrets) -> Self {
+        let sealer = Sealer::new(secrets);
         let (versions, epoch) = (Mutex::default(), AtomicU64::new(0));
         Self { table, sealer, name: random_bytes(), versions, epoch }
     }
