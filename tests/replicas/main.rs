@@ -9,8 +9,10 @@
 mod carrying;
 #[path = "../redis_support/mod.rs"]
 mod redis_support;
+mod secured;
 #[path = "../store_support/mod.rs"]
 mod store_support;
+mod upgrade;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

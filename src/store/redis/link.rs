@@ -16,6 +16,7 @@ use redis::{
     IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
 };
 
+use super::trust;
 use crate::clock::Stopwatch;
 use crate::config::{Redis, RedisMode, RedisNode};
 
@@ -437,6 +438,9 @@ fn tcp_settings() -> TcpSettings {
 /// SECURITY: the library's texts name addresses and what the server said, never a password.
 fn fault(error: &RedisError) -> LinkFault {
     let text = error.to_string();
+    if let Some(advice) = trust::advice(error) {
+        return LinkFault::Refused(format!("{text}; {advice}"));
+    }
     match error.kind() {
         ErrorKind::Server(
             ServerErrorKind::BusyLoading

@@ -9,6 +9,7 @@ mod layout;
 mod link;
 mod reader;
 mod replica;
+mod trust;
 mod watch;
 mod writer;
 
@@ -94,7 +95,8 @@ pub struct RedisOpening<'a> {
 pub enum RedisFault {
     /// It cannot be reached, or refuses.
     #[error(
-        "the store in Redis cannot be used: {0}; check [store] redis, and that the server runs and lets this user in"
+        "the store in Redis cannot be used: {0}; check [store] redis (rediss:// where the server speaks TLS), and that the \
+         server runs and lets this user in"
     )]
     Unusable(String),
     /// Its sessions are keyed by another secret.
