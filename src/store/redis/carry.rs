@@ -110,7 +110,7 @@ impl Place {
         for (name, value) in &facts {
             lines.fact(name, value)?;
         }
-        let records = self.keys(&self.layout.records()).await?;
+        let records = self.keys(&self.layout.all_records()).await?;
         let homes: HashSet<Home> = records.iter().filter_map(|key| self.layout.home_in(key)).collect();
         drop(records);
         let mut homes = homes.into_iter();

@@ -77,6 +77,11 @@ impl Layout {
         ["r", "v", "x", "a", "j"].map(|part| self.in_bucket(home.0[0], &format!("{name}:{part}"))).into()
     }
 
+    /// The records of a home alone.
+    pub(super) fn records(&self, home: Home) -> Vec<u8> {
+        self.in_bucket(home.0[0], &format!("{}:r", hex(&home.0)))
+    }
+
     /// The activity of a home alone.
     pub(super) fn activity(&self, home: Home) -> Vec<u8> {
         self.in_bucket(home.0[0], &format!("{}:a", hex(&home.0)))
@@ -99,7 +104,7 @@ impl Layout {
         self.in_bucket(bucket, "epoch")
     }
 
-    /// The home whose records are under `key`, if that is what it is; see [`Layout::records`].
+    /// The home whose records are under `key`, if that is what it is; see [`Layout::all_records`].
     pub(super) fn home_in(&self, key: &[u8]) -> Option<Home> {
         let rest = std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()?;
         let name = rest.split_once("}:")?.1.strip_suffix(":r")?;
@@ -107,7 +112,7 @@ impl Layout {
     }
 
     /// What every key looks like that holds the records of a home, as Redis compares names.
-    pub(super) fn records(&self) -> String {
+    pub(super) fn all_records(&self) -> String {
         format!("{}{{??}}:*:r", self.prefix)
     }
 
@@ -187,6 +192,13 @@ pub(super) fn record(session: &Session, app: &str) -> Option<Vec<u8>> {
     Some(envelope::seal(&id_bytes(session.id), &content))
 }
 
+/// The session of a record.
+pub(super) fn read_record(id: SessionId, record: &[u8]) -> Result<Image, Unreadable> {
+    let content = envelope::open(&id_bytes(id), record)?;
+    // What a newer program added stands at the end, and is left alone.
+    postcard::take_from_bytes(content).map(|(image, _)| image).map_err(|_| Unreadable::Damaged)
+}
+
 /// When the store may forget the session, in milliseconds since the Unix epoch: `kept` after its end, whenever that is.
 pub(super) fn term(session: &Session, kept: Span) -> u64 {
     let end = session.ended().map_or(session.deadline.at(), |end| end.at);
@@ -223,10 +235,7 @@ pub(super) struct Row {
 impl Row {
     /// The session without its jar.
     pub(super) fn image(&self) -> Result<Image, Unreadable> {
-        let content = envelope::open(&id_bytes(self.id), &self.record)?;
-        // What a newer program added stands at the end, and is left alone.
-        let read = postcard::take_from_bytes::<Image>(content);
-        let mut image = read.map(|(image, _)| image).map_err(|_| Unreadable::Damaged)?;
+        let mut image = read_record(self.id, &self.record)?;
         if let Some(at) = self.active {
             image.active(at, 0);
         }

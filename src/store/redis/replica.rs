@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use super::layout::{Home, Row, home_alone, home_of, record, term};
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
-use crate::store::envelope::Unreadable;
 use crate::store::journal::Changed;
 use crate::store::random_bytes;
 use crate::store::seal::Sealer;
@@ -133,22 +132,26 @@ impl Replica {
         *known = (*known).max(version);
     }
 
-    /// Takes over what the store said of a home. Returns the sessions that it concerned.
-    pub(super) fn take_over(
-        &self,
-        home: Home,
-        version: u64,
-        rows: &[Row],
-        now: Moment,
-    ) -> Result<Vec<Arc<Cell>>, Unreadable> {
-        let stored = rows.iter().map(|row| row.open(&self.sealer)).collect::<Result<Vec<_>, _>>()?;
-        self.table.take_over(stored, now);
+    /// Takes over what the store said of a home. Returns the sessions that it concerned. What cannot be read, as a newer
+    /// program may have written it, is left alone: it costs nobody else of the home anything.
+    pub(super) fn take_over(&self, home: Home, version: u64, rows: &[Row], now: Moment) -> Vec<Arc<Cell>> {
+        let read = |row: &Row| {
+            let stored = row.open(&self.sealer);
+            if let Err(why) = &stored {
+                tracing::error!(
+                    session = %row.id, %why,
+                    "a stored session cannot be read here: its browser is answered 503 by this gateway, and nothing ends it here"
+                );
+            }
+            stored.ok()
+        };
+        self.table.take_over(rows.iter().filter_map(read).collect(), now);
         let mut versions = self.versions.lock();
         // ORDER: after the sessions, so that whoever writes on the base of this version has them. It may be an earlier one
         // than before: a server that took another's place did not have everything.
         versions.insert(home, version);
         drop(versions);
-        Ok(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
+        rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect()
     }
 
     /// The live sessions of the same user.

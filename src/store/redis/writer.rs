@@ -82,8 +82,8 @@ impl Port {
         let args = [since.into_bytes(), self.replica.epoch().to_string().into_bytes()];
         match self.eval(&READ, &keys, &args).await? {
             Said::Read(version, rows) => {
-                let taken = self.replica.take_over(home, version, &rows, self.clock.now());
-                taken.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()))
+                self.replica.take_over(home, version, &rows, self.clock.now());
+                Ok(())
             }
             Said::Epoch => Err(WriteFault::Epoch),
             Said::Stored(_) | Said::Behind(..) | Said::Missing | Said::Held(_) => Err(WriteFault::Answer),
@@ -317,8 +317,7 @@ async fn write_home(port: &Port, home: Home, changes: &mut Changes, now: Moment)
             Said::Behind(version, rows) => {
                 let mut concerned =
                     changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
-                let taken = port.replica.take_over(home, version, &rows, port.clock.now());
-                concerned.extend(taken.map_err(|why| WriteFault::Record(why.to_string()))?);
+                concerned.extend(port.replica.take_over(home, version, &rows, port.clock.now()));
                 add_changed(changes, concerned);
             }
             Said::Epoch => return Err(WriteFault::Epoch),
