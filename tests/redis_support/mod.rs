@@ -138,8 +138,12 @@ impl Sentinels {
     }
 
     pub(crate) fn settings(&self) -> Redis {
-        let ports: Vec<u16> = self.sentinels.iter().map(|sentinel| sentinel.port).collect();
-        settings(RedisMode::Sentinel("mymaster".to_owned()), &ports)
+        settings(RedisMode::Sentinel("mymaster".to_owned()), &self.ports())
+    }
+
+    /// Those of the sentinels.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.sentinels.iter().map(|sentinel| sentinel.port).collect()
     }
 
     /// The primary dies, and the sentinels make the replica the primary.
@@ -187,8 +191,11 @@ impl Cluster {
     }
 
     pub(crate) fn settings(&self) -> Redis {
-        let ports: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
-        settings(RedisMode::Cluster, &ports)
+        settings(RedisMode::Cluster, &self.ports())
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.port).collect()
     }
 
     /// Moves as many slots, with what is in them, from the first node to the second.
