@@ -361,7 +361,16 @@ impl Inner {
     pub fn is_ready(&self) -> bool {
         let Shared { trouble, site, clock, .. } = &*self.shared;
         let tolerable = |lasts| lasts < site.load().outage_max;
-        *self.ready.borrow() && trouble.clock_agrees() && trouble.lasts(clock.now()).is_none_or(tolerable)
+        *self.ready.borrow()
+            && trouble.clock_agrees()
+            && trouble.has_read_all()
+            && trouble.lasts(clock.now()).is_none_or(tolerable)
+    }
+
+    /// Whether all sessions of users are known here: right after the start a shared store may not be read yet.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.shared.trouble.has_read_all()
     }
 
     /// Waits until every end that was caused before is in force on all workers.

@@ -9,11 +9,12 @@ use redis::{Cmd, Value};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::layout::{
-    Home, Layout, Row, Said, bytes, home_alone, home_of, id_bytes, number, pointer, read_answer, term,
+    Home, Layout, Row, Said, audit_entry, bytes, home_alone, home_of, id_bytes, number, pointer, read_answer,
+    term,
 };
 use super::link::{Link, LinkFault};
 use super::replica::{JarChange, Pointer, Put, Write};
-use super::watch::{audit_entry, clock_offset, read_facts};
+use super::watch::{clock_offset, read_facts};
 use super::writer::{POINTER, READ, WRITE, WriteFault, write_args, write_keys};
 use super::{KEYED_BY, RedisFault, SECRET, TAKING_IN, found_secret, reach, runtime};
 use crate::clock::Clock;

@@ -281,6 +281,17 @@ fn rows(items: &[Value]) -> Option<Vec<Row>> {
     Some(items.as_chunks::<4>().0.iter().filter_map(row).collect())
 }
 
+/// An entry of a stream: its id, a number that grows as it does, and what it holds.
+pub(super) fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
+    let Value::Array(parts) = entry else { return None };
+    let [id, Value::Array(fields)] = parts.as_slice() else { return None };
+    let id = String::from_utf8(bytes(id)?.to_vec()).ok()?;
+    let (ms, nth) = id.split_once('-')?;
+    let number = ms.parse::<u64>().ok()?.saturating_mul(4096) + nth.parse::<u64>().ok()?.min(4095);
+    let line = bytes(fields.get(1)?)?;
+    Some((id, number, line))
+}
+
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),

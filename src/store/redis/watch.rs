@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::layout::{Announcement, BUCKETS, Home, Layout, bytes, number};
+use super::layout::{Announcement, BUCKETS, Home, Layout, audit_entry, bytes, number};
 use super::link::{Link, LinkFault, LuaScript};
 use super::writer::{Port, WriteFault};
 use crate::clock::{Clock, Stopwatch};
@@ -29,7 +29,7 @@ const POLLS_TO_A_PRUNE: u64 = 20;
 /// A gateway whose last beat is this old is taken for gone where the store waits for all of them.
 const GONE_AFTER: Span = Span::from_secs(10);
 
-/// The longest that a start waits for the store's epoch.
+/// The longest that a start waits for the store's epoch, and until it has read what is there.
 const BEGIN_WITHIN_US: u64 = 5_000_000;
 
 /// Gateways that are gone for this long are forgotten.
@@ -66,6 +66,8 @@ pub(super) struct Watch {
     polls: Cell<u64>,
     /// The connection that everything was followed over.
     generation: Cell<u64>,
+    /// All that is there has been read once, or is being read.
+    reads: Cell<bool>,
     /// Since when the store has been without its epoch; and the epoch that was last known.
     without_epoch: Cell<Option<Stopwatch>>,
     known_epoch: Cell<u64>,
@@ -98,6 +100,7 @@ impl Watch {
             polled: Cell::new(None),
             polls: Cell::new(0),
             generation,
+            reads: Cell::new(false),
             without_epoch: Cell::new(None),
             known_epoch,
             looked_at: Cell::new(0),
@@ -108,12 +111,14 @@ impl Watch {
         })
     }
 
-    /// Waits until the store's word can be taken: at once where it has an epoch; one that is new or has lost what it held is
-    /// given one first. Not for ever: a gateway that serves what it can is better than none.
+    /// Waits until the store's word can be taken, and all users' sessions are known. At once where it has an epoch; one that
+    /// is new or has lost what it held is given one first. Not for ever: a gateway that serves what it can is better than none.
     pub(super) async fn begin(self: &Rc<Self>) {
         let began = Stopwatch::start();
+        self.trouble.is_reading(true);
         self.beat_once(false).await;
-        while self.port.replica.epoch() == 0 && began.elapsed_us() < BEGIN_WITHIN_US {
+        let is_ready = || self.port.replica.epoch() != 0 && self.trouble.has_read_all();
+        while !is_ready() && began.elapsed_us() < BEGIN_WITHIN_US {
             tokio::time::sleep(BEAT / 10).await;
             self.beat_once(false).await;
         }
@@ -151,7 +156,8 @@ impl Watch {
         }
         self.without_epoch.set(None);
         let is_reconnected = self.port.link.generation() != self.generation.get();
-        if epoch != self.port.replica.epoch() || is_reconnected {
+        // One that opened the epoch itself has not read what the others stored.
+        if epoch != self.port.replica.epoch() || is_reconnected || !self.reads.get() {
             let generation = self.port.link.generation();
             self.start_anew(epoch).await?;
             self.generation.set(generation);
@@ -191,6 +197,7 @@ impl Watch {
         self.known_epoch.set(epoch);
         self.port.replica.mark_all();
         self.read_facts().await?;
+        self.reads.set(true);
         let watch = Rc::clone(self);
         // Beside the beats: there may be a million.
         tokio::task::spawn_local(async move {
@@ -198,9 +205,12 @@ impl Watch {
                 homes.extend(watch.homes_of_users().await?);
                 watch.follow_all(homes).await
             };
-            if let Err(why) = followed.await {
-                tracing::warn!(%why, "not all sessions could be read; they are read again");
-                watch.generation.set(0);
+            match followed.await {
+                Ok(()) => watch.trouble.is_reading(false),
+                Err(why) => {
+                    tracing::warn!(%why, "not all sessions could be read; they are read again");
+                    watch.generation.set(0);
+                }
             }
         });
         Ok(())
@@ -451,17 +461,6 @@ impl Watch {
         }
         Ok(())
     }
-}
-
-/// An entry of a stream: its id, a number that grows as it does, and what it holds.
-pub(super) fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
-    let Value::Array(parts) = entry else { return None };
-    let [id, Value::Array(fields)] = parts.as_slice() else { return None };
-    let id = String::from_utf8(bytes(id)?.to_vec()).ok()?;
-    let (ms, nth) = id.split_once('-')?;
-    let number = ms.parse::<u64>().ok()?.saturating_mul(4096) + nth.parse::<u64>().ok()?.min(4095);
-    let line = bytes(fields.get(1)?)?;
-    Some((id, number, line))
 }
 
 /// What is kept under names.
