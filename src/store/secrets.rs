@@ -57,6 +57,24 @@ impl Secrets {
         })
     }
 
+    /// Proofs of all of them.
+    pub(super) fn proofs(&self) -> Vec<u8> {
+        let all = std::iter::once(&self.current).chain(&self.next).chain(&self.previous);
+        all.map(proof).collect::<Vec<_>>().concat()
+    }
+
+    /// Whether somebody with these proofs knows what is keyed by the current one.
+    pub(super) fn is_known_to(&self, proofs: &[u8]) -> bool {
+        proofs.as_chunks::<PROOF>().0.contains(&proof(&self.current))
+    }
+
+    /// Whether the current one keys something for the first time with these proofs, where others did before.
+    pub(super) fn takes_over(&self, stored: &[u8]) -> bool {
+        stored.first_chunk::<PROOF>().is_some_and(|newest| {
+            *newest != proof(&self.current) && self.next.is_none_or(|next| proof(&next) != *newest)
+        })
+    }
+
     /// What the proofs in the store are to be from now on, where they are `stored` until now; nothing in a store that is new.
     pub(super) fn keyed_by(&self, stored: &[u8]) -> Result<Vec<u8>, SecretFault> {
         let current = proof(&self.current);
@@ -193,6 +211,17 @@ mod tests {
             assert_eq!(found, then.map(proofs), "{stored:?}");
         }
         assert_eq!(secrets(A, &[], None).keyed_by(&proofs(&[A])[..20]), Err(SecretFault::Other));
+    }
+
+    #[test]
+    fn who_goes_ahead_is_known_by_those_who_are_to_follow() {
+        let ahead = secrets(B, &[A], None);
+        assert!(ahead.takes_over(&proofs(&[A])));
+        assert!(!ahead.takes_over(&proofs(&[B, A])) && !ahead.takes_over(&[]));
+        let follows = secrets(A, &[], Some(B));
+        assert!(!follows.takes_over(&proofs(&[A])) && !follows.takes_over(&proofs(&[B, A])));
+        assert!(ahead.is_known_to(&follows.proofs()));
+        assert!(!ahead.is_known_to(&secrets(A, &[], None).proofs()));
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl Layout {
         format!("{}{name}", self.prefix).into_bytes()
     }
 
+    /// By which secrets a gateway knows tokens, for as long as it beats.
+    pub(super) fn accepts(&self, gateway: &[u8]) -> Vec<u8> {
+        self.whole(&format!("accepts:{}", hex(gateway)))
+    }
+
     /// Where changes are announced.
     pub(super) fn channel(&self) -> String {
         format!("{}changes", self.prefix)

@@ -30,7 +30,7 @@ use self::link::{Link, LinkFault};
 use self::reader::Reader;
 use self::replica::Replica;
 pub use self::watch::OnFacts;
-use self::watch::{Watch, clock_offset, read_facts};
+use self::watch::{GONE_AFTER, Watch, clock_offset, read_facts};
 use self::writer::{Port, WriteFault, Writer};
 use super::audit::Audit;
 use super::book::Book;
@@ -105,6 +105,12 @@ pub enum RedisFault {
          other one too, see previous_secrets and next_secret), or another prefix"
     )]
     OtherSecret,
+    /// Other gateways would not know what is keyed by the secret.
+    #[error(
+        "gateways are running that do not know the new [store] secret: what it keys they would take for unknown; first name it \
+         as next_secret at all of them"
+    )]
+    SecretNotKnown,
     /// A secret was left out while tokens that nobody knows are adopted.
     #[error(
         "tokens in Redis are keyed by a secret that is named no more, and with unseen = \"adopt\" those of ended sessions would \
@@ -273,8 +279,9 @@ async fn look(opening: &RedisOpening<'_>) -> Result<Found, RedisFault> {
         Some(secrets) => secrets.clone(),
         None => kept_secret(&link, &layout).await?.into(),
     };
-    check_secrets(&link, &layout, &secrets).await?;
     let offset_ms = clock_offset(&link, &opening.clock).await?.unwrap_or(0);
+    let clock = opening.clock.shifted(offset_ms);
+    check_secrets(&link, &layout, &secrets, &clock).await?;
     let facts = read_facts(&link, &layout).await?;
     Ok(Found { secrets, offset_ms, facts })
 }
@@ -313,7 +320,12 @@ async fn found_secret(link: &Link, layout: &Layout) -> Result<Option<[u8; 32]>, 
 }
 
 /// Gateways with different secrets would take each other's sessions for unknown ones.
-async fn check_secrets(link: &Link, layout: &Layout, secrets: &Secrets) -> Result<(), RedisFault> {
+async fn check_secrets(
+    link: &Link,
+    layout: &Layout,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> Result<(), RedisFault> {
     let name = layout.whole(KEYED_BY);
     link.call(::redis::cmd("SET").arg(&name).arg(proof(&secrets.current).as_slice()).arg("NX")).await?;
     let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
@@ -322,11 +334,44 @@ async fn check_secrets(link: &Link, layout: &Layout, secrets: &Secrets) -> Resul
         SecretFault::Other => RedisFault::OtherSecret,
         SecretFault::LeftOut => RedisFault::SecretLeftOut,
     })?;
+    if secrets.takes_over(known) {
+        expect_known(link, layout, secrets, clock).await?;
+    }
     if keyed_by != known {
         // Gateways that start together say the same.
         link.call(::redis::cmd("SET").arg(&name).arg(keyed_by)).await?;
     }
     Ok(())
+}
+
+/// All gateways have to know the secret before the first one uses it. One that died is waited for until it is taken for gone.
+async fn expect_known(
+    link: &Link,
+    layout: &Layout,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> Result<(), RedisFault> {
+    for tried in 0..=TRIES_AT_START {
+        let since = clock.now().minus(GONE_AFTER).unix_ms().to_string();
+        let mut ask = ::redis::cmd("ZRANGEBYSCORE");
+        ask.arg(layout.whole("gateways")).arg(since).arg("+inf");
+        let Value::Array(names) = link.call(&ask).await? else { return Err(WriteFault::Answer.into()) };
+        let mut is_known = true;
+        for name in names.iter().filter_map(bytes) {
+            let accepts = link.call(::redis::cmd("GET").arg(layout.accepts(name))).await?;
+            is_known &= bytes(&accepts).is_some_and(|proofs| secrets.is_known_to(proofs));
+        }
+        if is_known {
+            return Ok(());
+        }
+        if tried == 0 {
+            tracing::warn!(
+                "gateways are running that do not know the new [store] secret; they may be gone in a moment"
+            );
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    Err(RedisFault::SecretNotKnown)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

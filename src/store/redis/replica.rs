@@ -20,6 +20,8 @@ pub(super) struct Replica {
     pub(super) sealer: Sealer,
     /// Tells this gateway's announcements from those of others.
     pub(super) name: [u8; 8],
+    /// Proofs of the secrets that it knows tokens by.
+    pub(super) accepts: Vec<u8>,
     /// How far each home was followed.
     versions: Mutex<HashMap<Home, u64>>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
@@ -74,7 +76,7 @@ impl Replica {
     pub(super) fn new(table: Arc<Table>, secrets: &Secrets) -> Self {
         let sealer = Sealer::new(secrets);
         let (versions, epoch) = (Mutex::default(), AtomicU64::new(0));
-        Self { table, sealer, name: random_bytes(), versions, epoch }
+        Self { table, sealer, name: random_bytes(), accepts: secrets.proofs(), versions, epoch }
     }
 
     pub(super) fn epoch(&self) -> u64 {

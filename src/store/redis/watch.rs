@@ -27,7 +27,7 @@ const BEATS_TO_A_POLL: u64 = 6;
 const POLLS_TO_A_PRUNE: u64 = 20;
 
 /// A gateway whose last beat is this old is taken for gone where the store waits for all of them.
-const GONE_AFTER: Span = Span::from_secs(10);
+pub(super) const GONE_AFTER: Span = Span::from_secs(10);
 
 /// The longest that a start waits for the store's epoch, and until it has read what is there.
 const BEGIN_WITHIN_US: u64 = 5_000_000;
@@ -253,6 +253,10 @@ impl Watch {
         let Port { link, layout, replica, .. } = &*self.port;
         let gateways = layout.whole("gateways");
         let at = now.unix_ms().to_string();
+        let accepts = layout.accepts(&replica.name);
+        let mut set = redis::cmd("SET");
+        // ORDER: before its name, by which others look for it.
+        link.call(set.arg(accepts).arg(&replica.accepts).arg("PX").arg(GONE_AFTER.as_ms() * 2)).await?;
         link.call(redis::cmd("ZADD").arg(&gateways).arg(&at).arg(replica.name.as_slice())).await?;
         let since = now.minus(GONE_AFTER).unix_ms().to_string();
         let answer = link.call(redis::cmd("ZRANGEBYSCORE").arg(&gateways).arg(&since).arg("+inf")).await?;
