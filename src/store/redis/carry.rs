@@ -14,9 +14,9 @@ use super::layout::{
 };
 use super::link::{Link, LinkFault};
 use super::replica::{JarChange, Pointer, Put, Write};
-use super::watch::{clock_offset, read_facts};
+use super::watch::read_facts;
 use super::writer::{POINTER, READ, WRITE, WriteFault, write_args, write_keys};
-use super::{KEYED_BY, RedisFault, SECRET, TAKING_IN, found_secret, reach, runtime};
+use super::{KEYED_BY, RedisFault, SECRET, TAKING_IN, clock_offset, found_secret, reach, runtime};
 use crate::clock::Clock;
 use crate::config::{self, RedisMode};
 use crate::session::record::{AppId, Image};

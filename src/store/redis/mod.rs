@@ -25,12 +25,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::carry::{export_shared, import_shared};
-use self::layout::{Layout, bytes};
+use self::layout::{Layout, bytes, number};
 use self::link::{Link, LinkFault};
 use self::reader::Reader;
 use self::replica::Replica;
 pub use self::watch::OnFacts;
-use self::watch::{GONE_AFTER, Watch, clock_offset, read_facts};
+use self::watch::{GONE_AFTER, Watch, read_facts};
 use self::writer::{Port, WriteFault, Writer};
 use super::audit::Audit;
 use super::book::Book;
@@ -372,6 +372,24 @@ async fn expect_known(
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     Err(RedisFault::SecretNotKnown)
+}
+
+/// How far the store's clock is ahead of this gateway's, in milliseconds; `None` where this gateway's is not the machine's.
+async fn clock_offset(link: &Link, clock: &Clock) -> Result<Option<i64>, WriteFault> {
+    if clock.is_manual() {
+        return Ok(None);
+    }
+    let before = clock.now().unix_ms();
+    let answer = link.call(&redis::cmd("TIME")).await?;
+    let after = clock.now().unix_ms();
+    let Value::Array(parts) = answer else { return Err(WriteFault::Answer) };
+    let [seconds, micros] = parts.as_slice() else { return Err(WriteFault::Answer) };
+    let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else {
+        return Err(WriteFault::Answer);
+    };
+    let there = i64::try_from(seconds * 1000 + micros / 1000).unwrap_or(i64::MAX);
+    let here = i64::try_from(before.midpoint(after)).unwrap_or(i64::MAX);
+    Ok(Some(there - here))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

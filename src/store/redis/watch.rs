@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::clock_offset;
 use super::layout::{Announcement, BUCKETS, Home, Layout, audit_entry, bytes, number};
 use super::link::{Link, LinkFault, LuaScript};
 use super::writer::{Port, WriteFault};
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
 use crate::store::journal::Journal;
@@ -120,7 +121,10 @@ impl Watch {
         let is_ready = || self.port.replica.epoch() != 0 && self.trouble.has_read_all();
         while !is_ready() && began.elapsed_us() < BEGIN_WITHIN_US {
             tokio::time::sleep(BEAT / 10).await;
-            self.beat_once(false).await;
+            // What is being read is not to wait behind beats.
+            if self.port.replica.epoch() == 0 || !self.reads.get() {
+                self.beat_once(false).await;
+            }
         }
     }
 
@@ -209,7 +213,7 @@ impl Watch {
                 Ok(()) => watch.trouble.is_reading(false),
                 Err(why) => {
                     tracing::warn!(%why, "not all sessions could be read; they are read again");
-                    watch.generation.set(0);
+                    watch.reads.set(false);
                 }
             }
         });
@@ -479,22 +483,4 @@ pub(super) async fn read_facts(link: &Link, layout: &Layout) -> Result<HashMap<S
         Some((String::from_utf8(bytes(name)?.to_vec()).ok()?, bytes(value)?.to_vec()))
     };
     Ok(items.as_chunks::<2>().0.iter().filter_map(pair).collect())
-}
-
-/// How far the store's clock is ahead of this gateway's, in milliseconds; `None` where this gateway's is not the machine's.
-pub(super) async fn clock_offset(link: &Link, clock: &Clock) -> Result<Option<i64>, WriteFault> {
-    if clock.is_manual() {
-        return Ok(None);
-    }
-    let before = clock.now().unix_ms();
-    let answer = link.call(&redis::cmd("TIME")).await?;
-    let after = clock.now().unix_ms();
-    let Value::Array(parts) = answer else { return Err(WriteFault::Answer) };
-    let [seconds, micros] = parts.as_slice() else { return Err(WriteFault::Answer) };
-    let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else {
-        return Err(WriteFault::Answer);
-    };
-    let there = i64::try_from(seconds * 1000 + micros / 1000).unwrap_or(i64::MAX);
-    let here = i64::try_from(before.midpoint(after)).unwrap_or(i64::MAX);
-    Ok(Some(there - here))
 }
