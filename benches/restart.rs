@@ -24,7 +24,7 @@ const SESSIONS_A_USER: u64 = 2;
 
 fn open(path: &Path) -> Opened {
     let trouble = Arc::new(Trouble::default());
-    let opening = Opening { path, secret: None, clock: Clock::manual(AT), trouble };
+    let opening = Opening { path, secrets: None, clock: Clock::manual(AT), trouble };
     let policy = Policy { idle_timeout: Some(secs(3600)), ..Policy::default() };
     Disk::open(&opening, book(policy), Arc::new(Recorder::default())).unwrap()
 }

@@ -59,6 +59,9 @@ pub trait Gateway: Send + Sync {
     /// Whether traffic should be sent here.
     fn is_ready(&self) -> bool;
 
+    /// Whether all sessions of users are known here: right after the start a shared store may not be read yet.
+    fn knows_all(&self) -> bool;
+
     /// Waits, within a bound, until all ends caused before are in force on every worker.
     fn in_force(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 

@@ -172,6 +172,8 @@ async fn revoke_filter(
     except: &[SessionId],
     dry_run: bool,
 ) -> Result<Revoked, Problem> {
+    // ORDER: before the sessions are looked for, some of which may be read only afterwards.
+    let knows_all = admin.gateway.knows_all();
     let by: Arc<str> = caller.name.as_str().into();
     let RevokeOutcome { matched, ended } =
         admin.table.revoke(filter, except, dry_run, &by, admin.clock.now());
@@ -182,8 +184,14 @@ async fn revoke_filter(
     if !dry_run {
         in_force(admin, ENDED).await?;
     }
+    if !knows_all {
+        return Err(Problem::unconfirmed("the sessions that are known here have ended", STILL_READING));
+    }
     Ok(Revoked { matched, ended: ended.len() })
 }
+
+const STILL_READING: &str =
+    "this gateway has just begun and reads the others from the store; ask again in a moment";
 
 const ENDED: &str = "the sessions have ended";
 
@@ -203,7 +211,12 @@ pub(super) async fn in_force(admin: &Admin, done: &str) -> Result<(), Problem> {
 /// The session with this id, if the caller may know of it (R18).
 fn find(admin: &Admin, caller: &Caller, id: &str) -> Result<SessionRef, Problem> {
     let id: SessionId = id.parse().map_err(|_| Problem::not_found())?;
-    let session = admin.table.by_id(id).ok_or_else(Problem::not_found)?;
+    let knows_all = admin.gateway.knows_all();
+    let unknown = || match knows_all {
+        true => Problem::not_found(),
+        false => Problem::unavailable(format!("it is not known here, but {STILL_READING}")),
+    };
+    let session = admin.table.by_id(id).ok_or_else(unknown)?;
     let now = admin.clock.now();
     let tenant = admin.table.inspect(&session, now, |s| s.identity.as_deref().map(|i| i.tenant.clone()));
     if caller.sees(tenant.as_deref()) { Ok(session) } else { Err(Problem::not_found()) }

@@ -255,6 +255,10 @@ pub struct Store {
     pub kind: StoreKind,
     /// Keys the hashes; `None`: the store's own, or one made anew at each start where nothing outlives the process.
     pub secret: Option<Secret>,
+    /// Secrets from before this one: tokens that they key are known still.
+    pub previous_secrets: Vec<Secret>,
+    /// The secret that other gateways use already, or soon.
+    pub next_secret: Option<Secret>,
     /// What happens while the store cannot be written or reached.
     pub on_outage: OnOutage,
     /// How long [`OnOutage::Local`] holds; then it is as [`OnOutage::Refuse`].

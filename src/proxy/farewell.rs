@@ -74,7 +74,7 @@ impl Farewells {
         let fields = headers.get_all(COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, &app.config.cookies);
         let dead = |_: usize, token: &crate::session::cookie::Presented<'_>| {
-            let key = app.hasher.key(token.name, &token.id);
+            let key = app.keys.find(table, token.name, &token.id, now).key;
             table.inspect(session, now, |s| s.holds(key))
         };
         if let Some(cookie) = cookies.tokens_alone(dead) {

@@ -78,7 +78,7 @@ impl Proxy {
     ) -> Result<(), (Response<Body>, &'static str)> {
         let table = &self.shared.table;
         harden_cookies(&visit.app, &mut head.headers, visit.https);
-        let mut cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
+        let mut cookies = ResponseCookies::read(&visit.app, table, &head.headers, &visit.path, now);
         visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
             let signed_in =
                 |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
@@ -93,7 +93,7 @@ impl Proxy {
                 return Err((response, "ended"));
             }
             harden_cookies(&visit.app, &mut head.headers, visit.https);
-            cookies = ResponseCookies::read(&visit.app, &head.headers, &visit.path, now);
+            cookies = ResponseCookies::read(&visit.app, table, &head.headers, &visit.path, now);
         }
         let new_value = visit.form_user.is_some() && self.brings_new_value(visit, &cookies, head, now);
         let heard =

@@ -12,7 +12,7 @@ use crate::session::gate::{Action, Evidence, Facts, Kept, Place, Standing, Unsee
 use crate::session::jar;
 use crate::session::profile::CookieKind;
 use crate::session::{Moment, SessionId, TokenKey};
-use crate::store::{SessionRef, Table};
+use crate::store::{Known, SessionRef, Table};
 use crate::vault::Vault;
 
 /// What a request presents and what is to be done with it.
@@ -76,6 +76,10 @@ pub(super) enum Inquired<'a> {
 
 struct Found {
     key: TokenKey,
+    /// Other keys under which a shared store may know it, where this gateway does not; see [`Known`].
+    others: SmallVec<[TokenKey; 1]>,
+    /// The key that it is to have.
+    rekeyed: Option<TokenKey>,
     standing: Standing,
     session: Option<SessionRef>,
     /// A cookie of the gateway's own.
@@ -157,7 +161,10 @@ fn settle_unknown(
     for f in found.iter_mut().filter(|f| app.vault.is_none() || f.ours || adopts) {
         let cannot_say = match inquired {
             Inquired::NotYet => table.has_to_ask(f.standing),
-            Inquired::Silent(keys) => f.standing == Standing::Unseen && keys.contains(&f.key),
+            Inquired::Silent(keys) => {
+                let is_silent = |key: &TokenKey| keys.contains(key);
+                f.standing == Standing::Unseen && (is_silent(&f.key) || f.others.iter().any(is_silent))
+            }
             Inquired::CutOff => !matches!(f.standing, Standing::Ended { .. }),
         };
         if cannot_say {
@@ -165,6 +172,7 @@ fn settle_unknown(
         }
         if cannot_say && matches!(inquired, Inquired::NotYet) {
             asks.push(f.key);
+            asks.extend(&f.others);
         }
     }
     asks
@@ -191,18 +199,18 @@ fn is_overtaken(table: &Table, found: &Found, now: Moment) -> bool {
 
 fn look_up(app: &AppSite, table: &Table, cookies: &RequestCookies<'_>, now: Moment) -> SmallVec<[Found; 2]> {
     let find = |token: &crate::session::cookie::Presented<'_>| {
-        let key = app.hasher.key(token.name, &token.id);
+        let Known { key, others, rekeyed } = app.keys.find(table, token.name, &token.id, now);
         let (standing, session) = table.look_up(key, now);
+        let found = Found { key, others, rekeyed, standing, session, ours: false };
         // What a browser holds of an app whose cookies are kept here is from before; it never stands for a session. One that
         // was adopted is not adopted again, and is dead with its session (R14).
         if app.vault.is_some() && !Vault::is_ours(token.rule) {
             return match standing {
-                Standing::Unseen => Found { key, standing, session: None, ours: false },
-                Standing::Ended { .. } => Found { key, standing, session, ours: false },
-                _ => Found { key, standing: Standing::Stale, session: None, ours: false },
+                Standing::Unseen | Standing::Ended { .. } => found,
+                _ => Found { standing: Standing::Stale, session: None, ..found },
             };
         }
-        Found { key, standing, session, ours: app.vault.is_some() }
+        Found { ours: app.vault.is_some(), ..found }
     };
     cookies.tokens.iter().map(find).collect()
 }
@@ -246,6 +254,9 @@ fn note(
     let chosen = found.iter().find(|f| names(f.standing, id));
     let Some((f, session)) = chosen.and_then(|f| Some((f, f.session.as_ref()?))) else { return action };
     if table.note_request(session, f.key, touch, now) {
+        if let Some(to) = f.rekeyed {
+            table.rekey(session, f.key, to, now);
+        }
         return action;
     }
     let (standing, _) = table.look_up(f.key, now);

@@ -154,7 +154,7 @@ impl Keeping {
         }
         let minted = vault.mint(visit.https);
         let token = NewToken {
-            key: visit.app.hasher.key(minted.shape.name.as_bytes(), minted.value.as_bytes()),
+            key: visit.app.keys.key(minted.shape.name.as_bytes(), minted.value.as_bytes()),
             kind: CookieKind::Session,
             shape: table.intern(minted.shape.clone()),
         };

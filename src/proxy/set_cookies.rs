@@ -36,7 +36,7 @@ pub(super) struct ResponseCookies {
 impl ResponseCookies {
     /// Reads the fields. `path` is the request's, for cookies without a `Path`.
     #[must_use]
-    pub(super) fn read(app: &AppSite, headers: &HeaderMap, path: &str, now: Moment) -> Self {
+    pub(super) fn read(app: &AppSite, table: &Table, headers: &HeaderMap, path: &str, now: Moment) -> Self {
         let mut cookies = Self::default();
         for field in headers.get_all(SET_COOKIE) {
             match read_set_cookie(field.as_bytes(), path, now) {
@@ -46,7 +46,7 @@ impl ResponseCookies {
             }
         }
         // ORDER: after all fields, for a cookie's chunks may come before it or after it.
-        cookies.find_keys(app);
+        cookies.find_keys(app, table, now);
         cookies
     }
 
@@ -61,12 +61,12 @@ impl ResponseCookies {
         self.configured.push(Configured { kind: rule.kind, key: None, set });
     }
 
-    fn find_keys(&mut self, app: &AppSite) {
+    fn find_keys(&mut self, app: &AppSite, table: &Table, now: Moment) {
         for cookie in &mut self.configured {
             let name = cookie.set.name.as_bytes();
             let rule = rule_for(&app.config.cookies, name);
             let id = rule.and_then(|(_, rule)| join_set(rule, &cookie.set, &self.others));
-            cookie.key = id.map(|id| app.hasher.key(name, &id));
+            cookie.key = id.map(|id| app.keys.find(table, name, &id, now).key);
         }
     }
 

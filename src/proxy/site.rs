@@ -17,7 +17,7 @@ use crate::session::preset::Preset;
 use crate::session::profile::{CookieKind, CookieRule, NamePattern};
 use crate::session::record::AppId;
 use crate::session::{Moment, Span};
-use crate::store::{Hasher, Table};
+use crate::store::{Keyring, Secrets, Table};
 use crate::telemetry::{AppMetrics, Metrics};
 
 use super::jwt::Verifier;
@@ -49,7 +49,7 @@ pub struct AppSite {
     /// Its configuration.
     pub config: App,
     /// Makes keys of its tokens.
-    pub hasher: Hasher,
+    pub keys: Keyring,
     /// What [`crate::session::gate::decide`] reads; see [`AppSite::rules_at`].
     rules: Rules,
     /// Its counters.
@@ -93,7 +93,7 @@ impl Site {
     pub fn new(
         config: &Config,
         table: &Table,
-        secret: &[u8; 32],
+        secrets: &Secrets,
         metrics: &Metrics,
         made_with: &MadeWith,
         verifier: &mut dyn FnMut(&SourceKind) -> Option<Verifier>,
@@ -102,7 +102,7 @@ impl Site {
             let verifiers = app.identity.iter().map(|source| verifier(&source.kind)).collect();
             Arc::new(AppSite {
                 id: table.app_id(&app.name).unwrap_or(AppId(u16::MAX)),
-                hasher: Hasher::new(secret, &app.name),
+                keys: Keyring::new(secrets, &app.name),
                 rules: Rules {
                     unseen: app.unseen,
                     pass_unidentified: app.pass_unidentified,

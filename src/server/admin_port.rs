@@ -179,6 +179,10 @@ impl admin::Gateway for Control {
         self.0.is_ready()
     }
 
+    fn knows_all(&self) -> bool {
+        self.0.knows_all()
+    }
+
     fn in_force(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(self.0.in_force())
     }

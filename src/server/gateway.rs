@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::proxy::{Farewell, Farewells, MadeWith, Shared, Site};
 use crate::session::chosen::Chosen;
-use crate::store::{Entry, RedisFault, StoreFault, Table};
+use crate::store::{Entry, RedisFault, Secrets, StoreFault, Table};
 use crate::telemetry::{Metrics, SessionCounts, audit};
 
 /// The gateway cannot start.
@@ -94,7 +94,7 @@ pub struct Inner {
     tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// The file that a reload reads.
     file: watch::Sender<Option<Watched>>,
-    secret: [u8; 32],
+    secrets: Secrets,
     made_with: MadeWith,
     cuts: Cuts,
     keys: verifiers::Keys,
@@ -231,11 +231,12 @@ impl Inner {
         let (cuts, queues) = Cuts::new(workers);
         let (farewells, due) = Farewells::new();
         let hub = Arc::new(Hub::new(Arc::clone(&metrics), cuts.clone(), farewells.clone()));
-        let Keeping { table, keeper, secret, clock, trouble, chosen } = Keeping::open(&config, clock, hub)?;
+        let Keeping { table, keeper, secrets, clock, trouble, chosen } = Keeping::open(&config, clock, hub)?;
         let made_with = MadeWith { workers, upstream_tls: tls::client_config()? };
         let fetcher = Fetcher { tls: Arc::clone(&made_with.upstream_tls), metrics: Arc::clone(&metrics) };
         let keys = verifiers::Keys::new(fetcher);
-        let site = Site::new(&config, &table, &secret, &metrics, &made_with, &mut |kind| keys.verifier(kind));
+        let site =
+            Site::new(&config, &table, &secrets, &metrics, &made_with, &mut |kind| keys.verifier(kind));
         let shared = Shared {
             site: ArcSwap::from_pointee(site),
             table,
@@ -251,7 +252,7 @@ impl Inner {
             config: ArcSwap::from_pointee(config),
             tls: tls.map(|tls| Arc::new(ArcSwap::new(tls))),
             file: watch::channel(None).0,
-            secret,
+            secrets,
             made_with,
             cuts,
             keys,
@@ -323,7 +324,7 @@ impl Inner {
         // ORDER: the table first, so that a request that sees the new site finds its apps there.
         table.set_book(book(&config, &self.chosen.load()), clock.now());
         let keys = &self.keys;
-        let new = Site::new(&config, table, &self.secret, metrics, &self.made_with, &mut |kind| {
+        let new = Site::new(&config, table, &self.secrets, metrics, &self.made_with, &mut |kind| {
             keys.verifier(kind)
         });
         site.store(Arc::new(new));
@@ -360,7 +361,16 @@ impl Inner {
     pub fn is_ready(&self) -> bool {
         let Shared { trouble, site, clock, .. } = &*self.shared;
         let tolerable = |lasts| lasts < site.load().outage_max;
-        *self.ready.borrow() && trouble.clock_agrees() && trouble.lasts(clock.now()).is_none_or(tolerable)
+        *self.ready.borrow()
+            && trouble.clock_agrees()
+            && trouble.has_read_all()
+            && trouble.lasts(clock.now()).is_none_or(tolerable)
+    }
+
+    /// Whether all sessions of users are known here: right after the start a shared store may not be read yet.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.shared.trouble.has_read_all()
     }
 
     /// Waits until every end that was caused before is in force on all workers.

@@ -7,11 +7,10 @@ use super::gateway::StartError;
 use super::settings::book;
 use crate::clock::Clock;
 use crate::config::{self, ChosenFault, Config, StoreKind, read_chosen};
-use crate::session::Span;
 use crate::session::chosen::Chosen;
+use crate::session::{Moment, Span};
 use crate::store::{
-    Disk, Observer, Opened, Opening, Redis, RedisOpened, RedisOpening, Table, Trouble, derive_key,
-    random_bytes,
+    Disk, Observer, Opened, Opening, Redis, RedisOpened, RedisOpening, Secrets, Table, Trouble, random_bytes,
 };
 
 /// The fact by which the store keeps the policies that were set while the gateway ran.
@@ -35,7 +34,7 @@ pub(super) struct Keeping {
     pub(super) table: Arc<Table>,
     pub(super) keeper: Keeper,
     /// What keys the hashes of tokens.
-    pub(super) secret: [u8; 32],
+    pub(super) secrets: Secrets,
     /// No earlier than what the store has seen.
     pub(super) clock: Clock,
     pub(super) trouble: Arc<Trouble>,
@@ -50,54 +49,61 @@ impl Keeping {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, StartError> {
         let trouble = Arc::new(Trouble::default());
-        let secret = config.store.secret.as_ref().map(|secret| derive_key(secret.expose()));
+        let secrets =
+            Secrets::configured(&config.store).map(|secrets| keyed_by(config, secrets, clock.now()));
         let path = match &config.store.kind {
             StoreKind::Path(path) => path,
             StoreKind::Redis(settings) => {
-                return Self::share(config, settings, secret, clock, (observer, trouble));
+                return Self::share(config, settings, secrets, clock, (observer, trouble));
             }
             StoreKind::Memory => {
                 let chosen = Arc::default();
                 let table = Arc::new(Table::new(book(config, &chosen), observer));
                 // What nobody wrote down nobody can read: a new secret with each start does.
-                let secret = secret.unwrap_or_else(random_bytes);
-                return Ok(Self { table, keeper: Keeper::Memory, secret, clock, trouble, chosen });
+                let secrets = secrets.unwrap_or_else(|| random_bytes().into());
+                return Ok(Self { table, keeper: Keeper::Memory, secrets, clock, trouble, chosen });
             }
         };
         let machine = clock.clone();
-        let opening = Opening { path, secret, clock, trouble: Arc::clone(&trouble) };
+        let opening = Opening { path, secrets, clock, trouble: Arc::clone(&trouble) };
         let mut chosen = Arc::default();
         let under = |facts: &BTreeMap<String, Vec<u8>>| -> Result<_, StartError> {
             chosen = read_kept(facts.get(POLICIES))?;
             Ok(book(config, &chosen))
         };
-        let Opened { table, disk, secret, clock, .. } = Disk::open_under(&opening, under, observer)?;
+        let Opened { table, disk, secrets, clock, .. } = Disk::open_under(&opening, under, observer)?;
         tell_of_strangers(config, &chosen);
         let behind = clock.now().since(machine.now());
         if behind > Span::from_secs(1) {
             tracing::warn!(%behind, "the machine's clock is behind what the store has seen; sessions go by the store's time");
         }
-        Ok(Self { table, keeper: Keeper::Disk { _store: disk }, secret, clock, trouble, chosen })
+        Ok(Self { table, keeper: Keeper::Disk { _store: disk }, secrets, clock, trouble, chosen })
     }
 
     fn share(
         config: &Config,
         settings: &config::Redis,
-        secret: Option<[u8; 32]>,
+        secrets: Option<Secrets>,
         clock: Clock,
         (observer, trouble): (Arc<dyn Observer>, Arc<Trouble>),
     ) -> Result<Self, StartError> {
         let patience = SHARED_PATIENCE;
-        let opening = RedisOpening { settings, secret, clock, trouble: Arc::clone(&trouble), patience };
+        let opening = RedisOpening { settings, secrets, clock, trouble: Arc::clone(&trouble), patience };
         let mut chosen = Arc::default();
         let under = |facts: &HashMap<String, Vec<u8>>| -> Result<_, StartError> {
             chosen = read_kept(facts.get(POLICIES))?;
             Ok(book(config, &chosen))
         };
-        let RedisOpened { table, redis, secret, clock, .. } = Redis::open(&opening, under, observer)?;
+        let RedisOpened { table, redis, secrets, clock, .. } = Redis::open(&opening, under, observer)?;
         tell_of_strangers(config, &chosen);
-        Ok(Self { table, keeper: Keeper::Redis(redis), secret, clock, trouble, chosen })
+        Ok(Self { table, keeper: Keeper::Redis(redis), secrets, clock, trouble, chosen })
     }
+}
+
+/// What the secrets of the configuration make.
+fn keyed_by(config: &Config, secrets: Secrets, now: Moment) -> Secrets {
+    let adopts = |app: &config::App| app.adopt_until.is_some_and(|until| now < until);
+    Secrets { needs_all: config.apps.iter().any(adopts), ..secrets }
 }
 
 /// The policies as a store keeps them.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::session::chosen::Chosen;
 use crate::session::layers::Layers;
 use crate::session::record::Mode;
@@ -51,8 +51,18 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ(old.admin.listen != new.admin.listen, "admin.listen");
     differ(old.admin.probes != new.admin.probes, "admin.probes");
     differ(old.store.kind != new.store.kind, "store");
-    let secret = |config: &Config| config.store.secret.as_ref().map(|secret| blake3::hash(secret.expose()));
-    differ(secret(old) != secret(new), "store.secret");
+    let hash = |secret: &Secret| blake3::hash(secret.expose());
+    let hashes = |secrets: &[Secret]| secrets.iter().map(hash).collect::<Vec<_>>();
+    let (old_store, new_store) = (&old.store, &new.store);
+    differ(old_store.secret.as_ref().map(hash) != new_store.secret.as_ref().map(hash), "store.secret");
+    differ(
+        hashes(&old_store.previous_secrets) != hashes(&new_store.previous_secrets),
+        "store.previous_secrets",
+    );
+    differ(
+        old_store.next_secret.as_ref().map(hash) != new_store.next_secret.as_ref().map(hash),
+        "store.next_secret",
+    );
     differ(old.log.format != new.log.format, "log.format");
     differ(old.log.level != new.log.level, "log.level");
     keys

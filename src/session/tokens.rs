@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::cookie::Attributes;
+use super::former::Former;
 use super::profile::CookieKind;
 use super::{Moment, Span, TokenKey};
 
@@ -117,32 +118,38 @@ pub struct FellOut {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tokens(SmallVec<[Token; 1]>);
+pub(super) struct Tokens {
+    held: SmallVec<[Token; 1]>,
+    former: Former,
+}
 
 impl Tokens {
     /// Whether `key` is a token at that moment, and if so whether by the value from before a rotation.
     pub(super) fn alias(&self, key: TokenKey, at: Moment) -> Option<bool> {
-        let token = self.0.iter().find(|token| token.key == key && !token.is_over(at))?;
+        let key = self.former.now(key);
+        let token = self.held.iter().find(|token| token.key == key && !token.is_over(at))?;
         Some(matches!(token.role, Role::Alias(_)))
     }
 
     /// Whether `key` is a value from before a sign-in that is remembered still.
     pub(super) fn is_replaced(&self, key: TokenKey, now: Moment) -> bool {
-        self.0.iter().any(|token| token.key == key && token.is_replaced() && !token.is_spent(now))
+        let key = self.former.now(key);
+        self.held.iter().any(|token| token.key == key && token.is_replaced() && !token.is_spent(now))
     }
 
     /// The browser presented `key`. Of values from one rotation it has kept that one; the others live through the
     /// grace (R10).
     pub(super) fn presented(&mut self, key: TokenKey, now: Moment) {
-        if self.0.len() < 2 {
+        if self.held.len() < 2 {
             return;
         }
-        let Some(index) = self.0.iter().position(|t| t.key == key && !t.is_over(now)) else { return };
-        let (name, role) = (Arc::clone(&self.0[index].shape), self.0[index].role);
+        let key = self.former.now(key);
+        let Some(index) = self.held.iter().position(|t| t.key == key && !t.is_over(now)) else { return };
+        let (name, role) = (Arc::clone(&self.held[index].shape), self.held[index].role);
         if let Role::Alias(_) = role {
             return;
         }
-        for other in self.0.iter_mut().filter(|t| t.key != key && t.shape.name == name.name) {
+        for other in self.held.iter_mut().filter(|t| t.key != key && t.shape.name == name.name) {
             other.role = match (other.role, role) {
                 (Role::Unused(grace), _) | (Role::Current, Role::Unused(grace)) => {
                     Role::Sibling(now.plus(grace))
@@ -151,7 +158,7 @@ impl Tokens {
                 (as_before, _) => as_before,
             };
         }
-        self.0[index].role = Role::Current;
+        self.held[index].role = Role::Current;
     }
 
     /// See [`super::record::Session::rotate`].
@@ -162,17 +169,19 @@ impl Tokens {
         grace: Span,
         now: Moment,
     ) -> FellOut {
-        let carried_alias = self.0.iter().any(|t| t.key == carried && matches!(t.role, Role::Alias(_)));
+        let carried = self.former.now(carried);
+        let carried_alias = self.held.iter().any(|t| t.key == carried && matches!(t.role, Role::Alias(_)));
         for token in new {
-            let known = self.0.iter().position(|t| t.key == token.key && !t.is_replaced());
-            if known.is_some_and(|index| self.0[index].role == Role::Current) {
+            let key = self.former.now(token.key);
+            let known = self.held.iter().position(|t| t.key == key && !t.is_replaced());
+            if known.is_some_and(|index| self.held[index].role == Role::Current) {
                 self.set_again(token);
                 continue;
             }
             // The browser may keep either value when both were set by answers that crossed each other.
             let crossed = known.is_some() || carried_alias;
             let demoted = if crossed { Role::Unused(grace) } else { Role::Alias(now.plus(grace)) };
-            for old in self.0.iter_mut().filter(|t| t.shape.name == token.shape.name) {
+            for old in self.held.iter_mut().filter(|t| t.shape.name == token.shape.name) {
                 if old.role == Role::Current {
                     old.role = demoted;
                 }
@@ -186,8 +195,9 @@ impl Tokens {
     pub(super) fn replace(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
         let until = now.plus(grace);
         for token in new {
-            let same_name = |old: &&mut Token| old.shape.name == token.shape.name && old.key != token.key;
-            for old in self.0.iter_mut().filter(same_name).filter(|old| !old.is_replaced()) {
+            let key = self.former.now(token.key);
+            let same_name = |old: &&mut Token| old.shape.name == token.shape.name && old.key != key;
+            for old in self.held.iter_mut().filter(same_name).filter(|old| !old.is_replaced()) {
                 // What is over stands for nothing that a request could be under way with.
                 old.role = Role::Replaced(if old.is_over(now) { now } else { until });
             }
@@ -199,15 +209,16 @@ impl Tokens {
     /// See [`super::record::Session::join`].
     pub(super) fn join(&mut self, new: &[NewToken], grace: Span, now: Moment) -> FellOut {
         for token in new.iter().filter(|token| !self.holds(token.key)).collect::<Vec<_>>() {
+            let key = self.former.now(token.key);
             let mut has_rival = false;
-            for old in self.0.iter_mut().filter(|t| t.shape.name == token.shape.name) {
+            for old in self.held.iter_mut().filter(|t| t.shape.name == token.shape.name) {
                 if old.role == Role::Current {
                     old.role = Role::Unused(grace);
                 }
                 has_rival |= matches!(old.role, Role::Unused(_));
             }
             self.set_again(token);
-            if let Some(added) = self.0.iter_mut().find(|t| t.key == token.key && has_rival) {
+            if let Some(added) = self.held.iter_mut().find(|t| t.key == key && has_rival) {
                 added.role = Role::Unused(grace);
             }
         }
@@ -217,37 +228,67 @@ impl Tokens {
     /// Takes over the tokens that another gateway knows of the same sign-in. A value that is further from use in one of them
     /// is so in both; of two that are in use under one name the browser may have either (FIELD F5).
     pub(super) fn unite(&mut self, theirs: Self, grace: Span, now: Moment) {
-        for token in theirs.0 {
-            if let Some(known) = self.0.iter_mut().find(|ours| ours.key == token.key) {
+        let Self { held, former } = theirs;
+        for mut token in held {
+            let names: SmallVec<[TokenKey; 2]> =
+                std::iter::once(token.key).chain(former.keys_of(token.key)).collect();
+            let known =
+                self.held.iter().position(|ours| names.iter().any(|n| self.former.now(*n) == ours.key));
+            if let Some(known) = known {
+                let known = &mut self.held[known];
                 if token.role.distance() > known.role.distance() {
                     known.role = token.role;
                 }
-                continue;
+                token.key = known.key;
+            } else {
+                let rival = |ours: &&mut Token| {
+                    ours.role == Role::Current
+                        && ours.shape.name == token.shape.name
+                        && token.role == Role::Current
+                };
+                if let Some(rival) = self.held.iter_mut().find(rival) {
+                    rival.role = Role::Unused(grace);
+                    token.role = Role::Unused(grace);
+                }
+                self.held.push(token.clone());
             }
-            let mut token = token;
-            let rival = |ours: &&mut Token| {
-                ours.role == Role::Current
-                    && ours.shape.name == token.shape.name
-                    && token.role == Role::Current
-            };
-            if let Some(rival) = self.0.iter_mut().find(rival) {
-                rival.role = Role::Unused(grace);
-                token.role = Role::Unused(grace);
+            for name in names {
+                self.former.note(name, token.key);
             }
-            self.0.push(token);
         }
         self.drop_surplus(now);
     }
 
+    /// The secret of the hashes is another one: the token that was known by `from` has the key `to`. Returns what is to be
+    /// linked anew, or `None` where that is known or no token of ours.
+    pub(super) fn rekey(&mut self, from: TokenKey, to: TokenKey) -> Option<Vec<TokenKey>> {
+        let from = self.former.now(from);
+        let index = self.held.iter().position(|t| t.key == from).filter(|_| from != to)?;
+        match self.held.iter().position(|t| t.key == to) {
+            None => self.held[index].key = to,
+            Some(twin) => {
+                // Two gateways noted one value under two keys: it is as far from use as the nearer of both.
+                let role = self.held[index].role;
+                if role.distance() < self.held[twin].role.distance() {
+                    self.held[twin].role = role;
+                }
+                self.held.remove(index);
+            }
+        }
+        let forgotten = self.former.note(from, to);
+        Some([to, from].into_iter().chain(forgotten).collect())
+    }
+
     /// The token is in use, with the attributes it was set with last.
     fn set_again(&mut self, token: &NewToken) {
-        match self.0.iter_mut().find(|t| t.key == token.key) {
+        let key = self.former.now(token.key);
+        match self.held.iter_mut().find(|t| t.key == key) {
             Some(known) => {
                 known.shape = Arc::clone(&token.shape);
                 known.role = Role::Current;
             }
-            None => self.0.push(Token {
-                key: token.key,
+            None => self.held.push(Token {
+                key,
                 kind: token.kind,
                 shape: Arc::clone(&token.shape),
                 role: Role::Current,
@@ -259,19 +300,27 @@ impl Tokens {
     /// and few change their cookie again: it would be kept for nothing.
     pub(super) fn forget_replaced(&mut self, now: Moment) -> Vec<TokenKey> {
         let goes = |token: &Token| token.is_replaced() && token.is_spent(now);
-        if self.0.len() < 2 || !self.0.iter().any(goes) {
+        if self.held.len() < 2 || !self.held.iter().any(goes) {
             return Vec::new();
         }
-        let keys = self.0.iter().filter(|token| goes(token)).map(|token| token.key).collect();
-        self.0.retain(|token| !goes(token));
-        self.0.shrink_to_fit();
-        keys
+        let keys: Vec<TokenKey> =
+            self.held.iter().filter(|token| goes(token)).map(|token| token.key).collect();
+        self.held.retain(|token| !goes(token));
+        self.held.shrink_to_fit();
+        self.with_former(keys)
     }
 
     /// Forgets the tokens of one cookie; returns their keys.
     pub(super) fn forget(&mut self, name: &str) -> Vec<TokenKey> {
-        let gone = self.0.iter().filter(|t| t.shape.name == name).map(|t| t.key).collect();
-        self.0.retain(|token| token.shape.name != name);
+        let gone = self.held.iter().filter(|t| t.shape.name == name).map(|t| t.key).collect();
+        self.held.retain(|token| token.shape.name != name);
+        self.with_former(gone)
+    }
+
+    /// The keys of tokens that are gone, and those that they had before.
+    fn with_former(&mut self, mut gone: Vec<TokenKey>) -> Vec<TokenKey> {
+        let former: Vec<TokenKey> = gone.iter().flat_map(|key| self.former.gone(*key)).collect();
+        gone.extend(former);
         gone
     }
 
@@ -279,22 +328,23 @@ impl Tokens {
     fn drop_surplus(&mut self, now: Moment) -> FellOut {
         let mut fell_out = FellOut::default();
         loop {
-            let over = self.0.iter().position(|t| t.is_spent(now));
+            let over = self.held.iter().position(|t| t.is_spent(now));
             let Some(index) = over.or_else(|| self.surplus()) else { return fell_out };
-            let token = self.0.remove(index);
+            let token = self.held.remove(index);
             fell_out.crowded += usize::from(token.role == Role::Current);
             fell_out.keys.push(token.key);
+            fell_out.keys.extend(self.former.gone(token.key));
         }
     }
 
     /// What goes next when there are too many: the oldest value that is not in use, then the oldest companion, then
     /// the oldest session cookie; never the last of these.
     fn surplus(&self) -> Option<usize> {
-        let spare = self.0.iter().filter(|t| t.role != Role::Current).count();
-        if self.0.len() <= MAX_TOKENS && spare <= MAX_SIBLINGS {
+        let spare = self.held.iter().filter(|t| t.role != Role::Current).count();
+        if self.held.len() <= MAX_TOKENS && spare <= MAX_SIBLINGS {
             return None;
         }
-        let first = |wanted: fn(&Token) -> bool| self.0.iter().position(wanted);
+        let first = |wanted: fn(&Token) -> bool| self.held.iter().position(wanted);
         first(|t| t.role != Role::Current)
             .or_else(|| first(|t| t.kind == CookieKind::Companion))
             .or_else(|| first(|t| t.kind == CookieKind::Session))
@@ -307,12 +357,18 @@ impl Tokens {
             role: token.role,
             shape: CookieShape::clone(&token.shape),
         };
-        self.0.iter().map(image).collect()
+        self.held.iter().map(image).collect()
     }
 
-    /// The tokens of such images, the first [`MAX_TOKENS`] of them.
+    /// Former keys, each with the key that the token has now.
+    pub(super) fn former(&self) -> Vec<(TokenKey, TokenKey)> {
+        self.former.pairs().to_vec()
+    }
+
+    /// The tokens of such images, the first [`MAX_TOKENS`] of them, with their former keys.
     pub(super) fn from_images(
         images: Vec<TokenImage>,
+        former: Vec<(TokenKey, TokenKey)>,
         intern: &mut dyn FnMut(CookieShape) -> Arc<CookieShape>,
     ) -> Self {
         let mut token = |image: TokenImage| Token {
@@ -321,31 +377,35 @@ impl Tokens {
             role: image.role,
             shape: intern(image.shape),
         };
-        Self(images.into_iter().take(MAX_TOKENS).map(&mut token).collect())
+        let held = images.into_iter().take(MAX_TOKENS).map(&mut token).collect();
+        Self { held, former: Former::of(former) }
     }
 
     /// The values in use, as if a response had just set them.
     pub(super) fn current(&self) -> Vec<NewToken> {
-        let current = self.0.iter().filter(|t| t.role == Role::Current);
+        let current = self.held.iter().filter(|t| t.role == Role::Current);
         current.map(|t| NewToken { key: t.key, kind: t.kind, shape: Arc::clone(&t.shape) }).collect()
     }
 
+    /// All keys by which it is found, former ones included.
     pub(super) fn keys(&self) -> impl Iterator<Item = TokenKey> {
-        self.0.iter().map(|token| token.key)
+        let former = self.former.pairs().iter().map(|(former, _)| *former);
+        self.held.iter().map(|token| token.key).chain(former)
     }
 
     pub(super) fn kind_of(&self, key: TokenKey) -> Option<CookieKind> {
-        self.0.iter().find(|t| t.key == key).map(|t| t.kind)
+        let key = self.former.now(key);
+        self.held.iter().find(|t| t.key == key).map(|t| t.kind)
     }
 
     pub(super) fn companions(&self) -> impl Iterator<Item = TokenKey> {
-        self.0.iter().filter(|t| t.kind == CookieKind::Companion && !t.is_replaced()).map(|t| t.key)
+        self.held.iter().filter(|t| t.kind == CookieKind::Companion && !t.is_replaced()).map(|t| t.key)
     }
 
     /// Names and attributes, each once.
     pub(super) fn shapes(&self) -> Vec<Arc<CookieShape>> {
         let mut shapes: Vec<Arc<CookieShape>> = Vec::new();
-        for token in self.0.iter().filter(|token| !token.is_replaced()) {
+        for token in self.held.iter().filter(|token| !token.is_replaced()) {
             if !shapes.contains(&token.shape) {
                 shapes.push(Arc::clone(&token.shape));
             }
@@ -355,17 +415,19 @@ impl Tokens {
 
     /// `Path` of the session cookie, as the app sets it now.
     pub(super) fn cookie_path(&self) -> Option<&str> {
-        let held = self.0.iter().rev().filter(|token| !token.is_replaced());
+        let held = self.held.iter().rev().filter(|token| !token.is_replaced());
         let cookies = held.filter(|token| token.kind == CookieKind::Session);
         cookies.map(|token| token.shape.attributes.path.as_str()).next()
     }
 
     pub(super) fn is_current(&self, key: TokenKey) -> bool {
-        self.0.iter().any(|t| t.key == key && !matches!(t.role, Role::Alias(_) | Role::Replaced(_)))
+        let key = self.former.now(key);
+        self.held.iter().any(|t| t.key == key && !matches!(t.role, Role::Alias(_) | Role::Replaced(_)))
     }
 
     pub(super) fn holds(&self, key: TokenKey) -> bool {
-        self.0.iter().any(|t| t.key == key && !t.is_replaced())
+        let key = self.former.now(key);
+        self.held.iter().any(|t| t.key == key && !t.is_replaced())
     }
 }
 
@@ -490,6 +552,43 @@ mod tests {
         tokens.replace(&[sid(2)], GRACE, at(5));
         tokens.rotate(&[sid(1)], key(2), GRACE, at(6));
         assert_eq!(values(&tokens, 7), [Some(false), Some(true), None]);
+    }
+
+    #[test]
+    fn a_token_lives_and_dies_under_all_its_keys() {
+        let mut tokens = tokens(1);
+        assert_eq!(tokens.rekey(key(1), key(9)), Some(vec![key(9), key(1)]));
+        assert_eq!(tokens.rekey(key(1), key(9)), None, "it is known");
+        assert_eq!(tokens.rekey(key(5), key(6)), None, "no token of ours");
+        assert_eq!([1, 9].map(|n| tokens.alias(key(n), at(5))), [Some(false); 2]);
+        // Set again under either key it is no other value.
+        tokens.rotate(&[sid(1)], key(1), GRACE, at(6));
+        tokens.rotate(&[sid(9)], key(9), GRACE, at(7));
+        assert_eq!(tokens.held.len(), 1);
+        let fell_out = tokens.rotate(&[sid(2)], key(1), GRACE, at(8));
+        assert_eq!(fell_out, FellOut::default());
+        assert_eq!([1, 9].map(|n| tokens.alias(key(n), at(9))), [Some(true); 2]);
+        let fell_out = tokens.rotate(&[sid(3)], key(2), GRACE, at(50));
+        assert_eq!(fell_out.keys, [key(9), key(1)]);
+        assert_eq!([1, 9].map(|n| tokens.holds(key(n))), [false; 2]);
+    }
+
+    #[test]
+    fn gateways_that_go_by_two_secrets_know_one_token() {
+        let (mut ours, mut theirs) = (tokens(1), tokens(1));
+        theirs.rekey(key(1), key(9));
+        ours.unite(theirs.clone(), GRACE, at(5));
+        theirs.unite(tokens(1), GRACE, at(5));
+        for tokens in [&ours, &theirs] {
+            assert_eq!(tokens.held.len(), 1, "it is no rival of itself");
+            assert_eq!([1, 9].map(|n| tokens.is_current(key(n))), [true; 2]);
+        }
+        // Both noted the value before either had heard of the other.
+        let mut both = tokens(1);
+        both.unite(tokens(9), GRACE, at(5));
+        both.rekey(key(1), key(9));
+        both.presented(key(1), at(6));
+        assert_eq!((both.held.len(), both.alias(key(1), at(999))), (1, Some(false)));
     }
 
     #[test]

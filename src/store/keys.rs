@@ -1,5 +1,7 @@
 //! From a token to its key: a keyed hash, so that neither memory, file nor wire ever holds the token (law 10).
 
+use zeroize::Zeroizing;
+
 use crate::session::TokenKey;
 
 /// Makes keys of tokens. SECURITY: holds the secret that keys the hashes; no `Debug`.
@@ -33,6 +35,26 @@ impl Hasher {
 #[must_use]
 pub fn derive_key(secret: &[u8]) -> [u8; 32] {
     blake3::derive_key("tenure 2026-11 token hashes", secret)
+}
+
+/// As many as the key of the hashes has.
+pub(super) const SECRET_BYTES: usize = 32;
+
+/// A secret of the store's own. It does not end with a line end, which is no part of a secret where a configuration names the
+/// file that holds it.
+pub(super) fn new_secret() -> Zeroizing<[u8; SECRET_BYTES]> {
+    loop {
+        let secret = Zeroizing::new(random_bytes::<SECRET_BYTES>());
+        if !secret.ends_with(b"\n") && !secret.ends_with(b"\r") {
+            return secret;
+        }
+    }
+}
+
+/// What a secret is known by where something is keyed by it; it cannot be found from that.
+#[must_use]
+pub(super) fn proof(secret: &[u8; 32]) -> [u8; 32] {
+    *blake3::keyed_hash(secret, b"tenure: is this the secret of this store?").as_bytes()
 }
 
 /// Length before content, so that no two pairs of parts hash alike.

@@ -11,6 +11,7 @@
 mod anonymous;
 mod audit;
 mod book;
+mod carry;
 mod cell;
 mod disk;
 mod early;
@@ -26,6 +27,7 @@ mod query;
 mod redis;
 mod restore;
 mod seal;
+mod secrets;
 mod sharing;
 mod sweep;
 mod table;
@@ -35,13 +37,15 @@ use std::sync::Arc;
 
 pub use audit::{Act, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
 pub use book::{AppRules, Book, RoleRules};
+pub use carry::{Carried, CarryFault};
 pub use cell::{BusyGuard, LiveGuard, SessionRef};
-pub use disk::{Carried, CarryFault, Disk, Opened, Opening, StoreFault, export, import};
+pub use disk::{Disk, Opened, Opening, StoreFault, export, import};
 pub use enrol::{Enrolled, Newcomer};
 pub use journal::NotSafe;
 pub use keys::{Hasher, derive_key, random_bytes};
 pub use query::{Cursor, Filter, Page, RevokeOutcome, SessionView, StateFilter, UserView};
-pub use redis::{OnFacts, Pace, Redis, RedisFault, RedisOpened, RedisOpening};
+pub use redis::{OnFacts, Pace, Redis, RedisFault, RedisOpened, RedisOpening, export_shared, import_shared};
+pub use secrets::{Keyring, Known, Secrets};
 pub use table::{Counts, Table};
 pub use trouble::Trouble;
 

@@ -7,18 +7,29 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::cell::Cell;
+use super::journal::Changed;
+use super::seal::OpenedJar;
 use super::table::{Table, UserKey};
 use crate::session::gate::Standing;
 use crate::session::jar::Jar;
-use crate::session::record::{AppId, Image};
+use crate::session::record::{AppId, Image, Session};
 use crate::session::{Moment, SessionId, TokenKey};
 
 /// A session as a store gives it back.
 pub(super) struct Stored {
     pub(super) image: Image,
     pub(super) jar: Option<Jar>,
+    /// The jar is sealed under a secret from before.
+    pub(super) has_old_seal: bool,
     /// Where the store keeps it.
     pub(super) slot: u32,
+}
+
+impl Stored {
+    pub(super) fn new(image: Image, jar: Option<OpenedJar>, slot: u32) -> Self {
+        let has_old_seal = jar.as_ref().is_some_and(|jar| jar.is_old);
+        Self { image, jar: jar.map(|opened| opened.jar), has_old_seal, slot }
+    }
 }
 
 impl Table {
@@ -84,8 +95,12 @@ impl Table {
     pub(super) fn take_in(&self, stored: Stored, now: Moment) -> Arc<Cell> {
         // Numbers wrap around, so there is always an older one.
         let epoch = self.bound.load().epoch.wrapping_sub(1);
+        let has_old_seal = stored.has_old_seal;
         let cell = self.rebuild(stored, epoch);
         self.link_restored(&cell, now);
+        if has_old_seal {
+            self.mark(&cell, Changed::JAR);
+        }
         cell
     }
 
@@ -146,7 +161,8 @@ impl Table {
     #[expect(clippy::disallowed_methods, reason = "the table's own module; the guard ends here")]
     fn own_restored(&self, cell: &Arc<Cell>, key: TokenKey, now: Moment) {
         let mut owner = self.by_token.entry(key).or_insert_with(|| Arc::clone(cell));
-        if !Arc::ptr_eq(&owner, cell) && claim_of(cell, key, now) > claim_of(&owner, key, now) {
+        let claim = |cell: &Cell| claim_of(&cell.session.lock(), key, now);
+        if !Arc::ptr_eq(&owner, cell) && claim(cell) > claim(&owner) {
             *owner = Arc::clone(cell);
         }
     }
@@ -170,14 +186,16 @@ fn as_anonymous(cell: &Arc<Cell>) -> Option<(Moment, SessionId, IpAddr, bool)> {
 /// The later one counts: an end from its moment on, a life from its beginning on. An end and a beginning of one moment are
 /// those of a session and its successor. A value from before a sign-in counts least. The id decides between equals, so that
 /// every start finds the same.
-fn claim_of(cell: &Arc<Cell>, key: TokenKey, now: Moment) -> (bool, Moment, bool, SessionId) {
-    let session = cell.session.lock();
+pub(super) fn claim_of(session: &Session, key: TokenKey, now: Moment) -> Claim {
     let is_token = session.standing(key, now) != Standing::Replaced;
     match session.ended() {
-        Some(end) => (is_token, end.at, false, cell.id),
-        None => (is_token, session.times.created_at, true, cell.id),
+        Some(end) => (is_token, end.at, false, session.id),
+        None => (is_token, session.times.created_at, true, session.id),
     }
 }
+
+/// See [`claim_of`].
+pub(super) type Claim = (bool, Moment, bool, SessionId);
 
 impl Table {
     /// Every session as stores hold it; as it stands, whether or not its time has come.

@@ -240,6 +240,9 @@ impl Table {
             }
             merged
         };
+        if stored.has_old_seal {
+            self.mark(cell, Changed::JAR);
+        }
         cell.slot.fetch_max(stored.slot, Ordering::Relaxed);
         cell.slot.fetch_or(stored.slot & SIGNED_IN, Ordering::Relaxed);
         self.after_merge(cell, merged, now);

@@ -193,6 +193,15 @@ impl Table {
         live
     }
 
+    /// The secret of the hashes is another one: the token that is known by `from` gets the key `to`, and is found by both for
+    /// as long as it is one. Written behind.
+    pub fn rekey(&self, session: &SessionRef, from: TokenKey, to: TokenKey, now: Moment) {
+        if let Some(keys) = self.with(&session.0, now, |s| s.rekey(from, to)) {
+            self.relink(&session.0, keys, &[], now);
+            self.mark(&session.0, Changed::RECORD);
+        }
+    }
+
     /// Whether the session ended so lately that requests may be under way which its browser sent before it knew.
     #[must_use]
     pub fn is_fresh_end(&self, session: &SessionRef, now: Moment) -> bool {

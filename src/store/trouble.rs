@@ -13,6 +13,8 @@ pub struct Trouble {
     away: AtomicU64,
     /// Its clock is too far from this machine's (R23).
     is_off: AtomicBool,
+    /// Not all that a store elsewhere holds has been read since the start.
+    is_reading: AtomicBool,
     failures: AtomicU64,
     writes: AtomicU64,
 }
@@ -50,6 +52,19 @@ impl Trouble {
         if self.away.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             tracing::error!(%why, "the store is away; sessions go on by what this gateway knows");
         }
+    }
+
+    /// Whether what a store elsewhere holds is being read: begun at the start, and over once.
+    pub(super) fn is_reading(&self, is_reading: bool) {
+        if self.is_reading.swap(is_reading, Ordering::Relaxed) && !is_reading {
+            tracing::info!("all sessions of the store are known here");
+        }
+    }
+
+    /// Whether every session of a user that the store held at the start is known by now.
+    #[must_use]
+    pub fn has_read_all(&self) -> bool {
+        !self.is_reading.load(Ordering::Relaxed)
     }
 
     /// How far the store's clock is ahead of this machine's, in milliseconds, and whether that is too much.

@@ -9,6 +9,8 @@
 
 mod alone;
 mod demo;
+#[path = "../redis_support/mod.rs"]
+mod redis_support;
 mod running;
 mod serve;
 #[path = "../support/mod.rs"]

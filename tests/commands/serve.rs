@@ -7,6 +7,7 @@ use std::process::Output;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::redis_support::Server;
 use crate::running::Running;
 use crate::support::app::{App, PASSWORD};
 use crate::support::browser::{Browser, Page};
@@ -312,6 +313,41 @@ async fn a_store_is_carried_elsewhere() {
     }
     let listed = world.told(&["sessions", "--ended"]);
     assert!(listed.contains("bob") && listed.contains("revoked"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_carried_to_redis_and_back() {
+    let mut world = World::new().await;
+    let (ann, bob) = (world.signed_in("ann").await, world.signed_in("bob").await);
+    world.told(&["policy", "set", "--user", "ann", "--tenant", "default", "--idle-timeout", "20m"]);
+    world.told(&["revoke", "--user", "bob"]);
+    let (file, config) = (world.file(), fs::read_to_string(world.file()).unwrap());
+    let server = Server::start();
+    let places = [format!("redis = \"{}\"", server.url()), "path = \"elsewhere\"".to_owned()];
+    for place in places {
+        let exported = tenure(&["store", "export", "--config", file.to_str().unwrap()]);
+        assert_eq!(exported.status.code(), Some(0), "{}", text(&exported.stderr));
+        world.gateway.signal(Signal::TERM);
+        world.gateway.ends().await;
+        // The secret of the old directory is configured from now on.
+        let store = format!("[store]\n{place}\nsecret = \"file:data/secret\"\n");
+        fs::write(&file, format!("{config}\n{store}")).unwrap();
+        let (code, said) = import(&file, &exported.stdout);
+        assert!(code == Some(0) && said.contains("2 sessions"), "{said}");
+        let (code, said) = import(&file, &exported.stdout);
+        assert!(code == Some(1) && said.contains("nothing was changed"), "{said}");
+        world.gateway = Running::start(&["serve", "--config", file.to_str().unwrap()]);
+        world.gateway.says("ready").await;
+        for (browser, goes_on) in [(&ann, true), (&bob, false)] {
+            browser.resolve("app.localhost", world.gateway.address("http").await);
+            browser.hang_up().await;
+            assert_eq!(is_signed_in(&browser.fetch("/me").await), goes_on, "{place}");
+        }
+        let explained = world.told(&["policy", "explain", "--user", "ann", "--tenant", "default"]);
+        assert!(explained.contains("20m"), "{explained}");
+        let listed = world.told(&["sessions", "--ended"]);
+        assert!(listed.contains("bob") && listed.contains("revoked"), "{listed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,14 +15,14 @@ use crate::support::app::{Profile, Switches};
 use crate::support::browser::Browser;
 
 /// A gateway with a directory of its own.
-struct Durable {
-    world: World,
-    place: TempDir,
-    text: String,
+pub(crate) struct Durable {
+    pub world: World,
+    pub place: TempDir,
+    pub text: String,
 }
 
 impl Durable {
-    async fn with(habits: impl FnOnce(&mut Switches), app_lines: &str, store_lines: &str) -> Self {
+    pub(crate) async fn with(habits: impl FnOnce(&mut Switches), app_lines: &str, store_lines: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let mut text = String::new();
         let world = World::from_text(
@@ -41,11 +41,11 @@ impl Durable {
         Self { world, place, text }
     }
 
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| (), "", "").await
     }
 
-    async fn restart(&mut self, browsers: &[&Browser]) {
+    pub(crate) async fn restart(&mut self, browsers: &[&Browser]) {
         self.world.restart(&self.text, browsers).await;
     }
 
@@ -202,7 +202,6 @@ async fn where_so_chosen_nothing_is_answered_that_the_store_cannot_confirm() {
     assert_eq!(kept.world.sessions(StateFilter::Active).len(), 2);
 }
 
-/// Starts a gateway on the directory of another one; the fault that it leaves with.
 #[tokio::test]
 async fn a_jar_that_changes_with_every_answer_waits_for_no_store() {
     for on_outage in ["local", "refuse"] {
@@ -223,7 +222,8 @@ async fn a_jar_that_changes_with_every_answer_waits_for_no_store() {
     }
 }
 
-fn fault_of(text: &str, kept: &Durable) -> String {
+/// Starts a gateway on the directory of another one; the fault that it leaves with.
+pub(crate) fn fault_of(text: &str, kept: &Durable) -> String {
     let config = check_text("test.toml", text, Path::new(".")).unwrap();
     match Gateway::start(config, kept.world.clock.clone()) {
         Ok(_) => panic!("it started"),

@@ -30,6 +30,7 @@ mod protocol;
 mod redis_support;
 mod roll_out;
 mod rotation;
+mod secrets;
 mod setup;
 mod shared;
 mod sign_in;

@@ -18,14 +18,16 @@ use crate::support::browser::{Browser, Heard};
 use crate::support::wait::{PATIENCE, eventually, soon};
 
 /// Two gateways; `world` holds the first of them.
-struct Both {
-    world: World,
-    other: Gateway,
-    server: Server,
+pub(crate) struct Both {
+    pub world: World,
+    pub other: Gateway,
+    pub server: Server,
+    /// The configuration of both.
+    pub text: String,
 }
 
 impl Both {
-    async fn with(habits: impl FnOnce(&mut Switches), app_lines: &str, store_lines: &str) -> Self {
+    pub(crate) async fn with(habits: impl FnOnce(&mut Switches), app_lines: &str, store_lines: &str) -> Self {
         let server = Server::start();
         let mut text = String::new();
         let world = World::from_text(
@@ -43,7 +45,7 @@ impl Both {
         .await;
         let config = check_text("test.toml", &text, Path::new(".")).unwrap();
         let other = Gateway::start(config, world.clock.clone()).expect("the second gateway starts");
-        Self { world, other, server }
+        Self { world, other, server, text }
     }
 
     async fn new() -> Self {
@@ -51,7 +53,7 @@ impl Both {
     }
 
     /// From now on the browser meets the other gateway, as a balancer may decide with every request.
-    async fn turn(&self, browser: &Browser, gateway: &Gateway) {
+    pub(crate) async fn turn(&self, browser: &Browser, gateway: &Gateway) {
         browser.resolve("app.localhost", gateway.http.unwrap());
         browser.hang_up().await;
     }

@@ -109,7 +109,7 @@ impl Replica {
         let trouble = Arc::new(Trouble::default());
         let opening = RedisOpening {
             settings,
-            secret: Some([7; 32]),
+            secrets: Some([7; 32].into()),
             clock: Clock::manual(now),
             trouble: Arc::clone(&trouble),
             // Two beats of a gateway: as long as it takes until the others have said that they are there.

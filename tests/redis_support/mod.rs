@@ -24,6 +24,8 @@ pub(crate) struct Server {
     port: u16,
     place: TempDir,
     arguments: Vec<String>,
+    /// What `redis-cli` needs besides the port.
+    cli: Vec<String>,
 }
 
 impl Server {
@@ -33,10 +35,21 @@ impl Server {
 
     /// A server with these options beside those that every test wants.
     pub(crate) fn with(options: &[&str]) -> Self {
+        Self::at("--port", options, &[])
+    }
+
+    /// A server that speaks TLS alone, with these options; `cli` is what `redis-cli` needs to be let in.
+    pub(crate) fn with_tls(options: &[&str], cli: &[&str]) -> Self {
+        Self::at("--tls-port", &[&["--port", "0"], options].concat(), cli)
+    }
+
+    fn at(port_option: &str, options: &[&str], cli: &[&str]) -> Self {
         let port = free_port();
-        let plain = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()];
+        let plain =
+            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", port_option, &port.to_string()];
         let arguments = plain.iter().chain(options).map(|option| (*option).to_owned()).collect();
-        let mut server = Self { child: None, port, place: tempfile::tempdir().unwrap(), arguments };
+        let cli = cli.iter().map(|option| (*option).to_owned()).collect();
+        let mut server = Self { child: None, port, place: tempfile::tempdir().unwrap(), arguments, cli };
         server.restart();
         server
     }
@@ -60,7 +73,13 @@ impl Server {
 
     /// What `redis-cli` says.
     pub(crate) fn ask(&self, command: &[&str]) -> String {
-        ask(self.port, command)
+        let mut cli = Command::new("redis-cli");
+        let output = cli.args(["-p", &self.port.to_string()]).args(&self.cli).args(command).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     fn signal(&self, signal: &str) {
@@ -119,8 +138,12 @@ impl Sentinels {
     }
 
     pub(crate) fn settings(&self) -> Redis {
-        let ports: Vec<u16> = self.sentinels.iter().map(|sentinel| sentinel.port).collect();
-        settings(RedisMode::Sentinel("mymaster".to_owned()), &ports)
+        settings(RedisMode::Sentinel("mymaster".to_owned()), &self.ports())
+    }
+
+    /// Those of the sentinels.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.sentinels.iter().map(|sentinel| sentinel.port).collect()
     }
 
     /// The primary dies, and the sentinels make the replica the primary.
@@ -139,7 +162,7 @@ fn sentinel(primary: u16) -> Server {
     );
     std::fs::write(&file, text).unwrap();
     let arguments = vec![text_of(&file), "--sentinel".to_owned()];
-    let mut server = Server { child: None, port, place, arguments };
+    let mut server = Server { child: None, port, place, arguments, cli: Vec::new() };
     server.restart();
     server
 }
@@ -168,8 +191,11 @@ impl Cluster {
     }
 
     pub(crate) fn settings(&self) -> Redis {
-        let ports: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
-        settings(RedisMode::Cluster, &ports)
+        settings(RedisMode::Cluster, &self.ports())
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.port).collect()
     }
 
     /// Moves as many slots, with what is in them, from the first node to the second.
@@ -208,11 +234,6 @@ fn free_port() -> u16 {
             return port;
         }
     }
-}
-
-fn ask(port: u16, command: &[&str]) -> String {
-    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(command).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn text_of(path: &Path) -> String {

@@ -60,7 +60,7 @@ struct Store {
 impl Store {
     fn open(place: TempDir, book: Book, recorder: &Arc<Recorder>, now: Moment) -> (Arc<Table>, Self) {
         let (clock, trouble) = (Clock::manual(now), Arc::new(Trouble::default()));
-        let opening = Opening { path: place.path(), secret: None, clock, trouble };
+        let opening = Opening { path: place.path(), secrets: None, clock, trouble };
         let Opened { table, disk, .. } = Disk::open(&opening, book, recorder.clone()).unwrap();
         (table, Self { disk, place })
     }

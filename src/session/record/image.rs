@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{AppId, CookieShape, Mode, Observed, Session, State, Visitor};
 use crate::session::identity::Identity;
 use crate::session::tokens::{TokenImage, Tokens};
-use crate::session::{Moment, OnLimit, Policy, SessionId, Span, Times, deadline};
+use crate::session::{Moment, OnLimit, Policy, SessionId, Span, Times, TokenKey, deadline};
 
 /// A session without what belongs to one process: the number of its app, and the jar, which is sealed on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,15 @@ pub struct Image {
     /// Requests forwarded for it.
     pub requests: u64,
     pub(super) tokens: Vec<TokenImage>,
+    /// Former keys of tokens, each with the key that the token has now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "at_the_end")]
+    pub(super) former: Vec<(TokenKey, TokenKey)>,
+}
+
+/// What the records of older programs do not have at their end, and those of this one only where there is something: it has to
+/// be written in any case once another member stands behind it. That a record is whole is known before it is read.
+fn at_the_end<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(from).unwrap_or_default())
 }
 
 impl Session {
@@ -60,6 +69,7 @@ impl Session {
             observed: self.observed,
             requests: self.requests,
             tokens: self.tokens.images(),
+            former: self.tokens.former(),
         })
     }
 }
@@ -96,7 +106,7 @@ impl Image {
             adopted: self.adopted,
             requests: self.requests,
             jar: None,
-            tokens: Tokens::from_images(self.tokens, intern),
+            tokens: Tokens::from_images(self.tokens, self.former, intern),
             returned: self.returned,
             forgotten: false,
             observed: self.observed,
@@ -109,5 +119,37 @@ impl Image {
     pub fn active(&mut self, at: Moment, requests: u64) {
         self.times.last_active_at = self.times.last_active_at.max(at);
         self.requests = self.requests.max(requests);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::session::cookie::Attributes;
+    use crate::session::profile::CookieKind;
+    use crate::session::record::{NewToken, Terms};
+
+    #[test]
+    fn former_keys_stand_behind_what_older_programs_know() {
+        let visitor = Visitor { ip: IpAddr::from([127, 0, 0, 1]), user_agent: "x".into() };
+        let terms = Terms { policy: Policy::default(), mode: Mode::Enforce, epoch: 0 };
+        let mut session = Session::new(SessionId::from_u128(1), AppId(0), terms, visitor, Moment::default());
+        let shape = CookieShape { name: "sid".into(), attributes: Attributes::default() };
+        let [old, new] = [1, 2].map(|n| TokenKey([n; 16]));
+        let token = NewToken { key: old, kind: CookieKind::Session, shape: Arc::new(shape) };
+        session.replace(&[token], Span::ZERO, Moment::default());
+        let plain = postcard::to_allocvec(&session.image("app").unwrap()).unwrap();
+        session.rekey(old, new);
+        let image = session.image("app").unwrap();
+        let bytes = postcard::to_allocvec(&image).unwrap();
+        assert_eq!(bytes.len(), plain.len() + 1 + 2 * 16, "a count and a pair");
+        for (bytes, former) in [(&plain, vec![]), (&bytes, vec![(old, new)])] {
+            let (read, rest) = postcard::take_from_bytes::<Image>(bytes).unwrap();
+            assert_eq!((read.former, rest.len()), (former, 0));
+        }
+        let line = serde_json::to_string(&image).unwrap();
+        assert_eq!(serde_json::from_str::<Image>(&line).unwrap(), image);
     }
 }

@@ -45,7 +45,7 @@ impl Session {
             self.identity = theirs.identity.map(Arc::new);
             merged.identity = true;
         }
-        let tokens = Tokens::from_images(theirs.tokens, intern);
+        let tokens = Tokens::from_images(theirs.tokens, theirs.former, intern);
         if identity {
             self.tokens = tokens;
         } else if as_late {
@@ -77,6 +77,12 @@ impl Session {
             (State::Active, State::Pending(_)) if is_changed => {}
             (ours @ (State::Active | State::Pending(_)), theirs) => *ours = theirs,
         }
+    }
+
+    /// The secret of the hashes is another one: the token that was known by `from` has the key `to`, and is found by both.
+    /// Returns what is to be linked anew; `None` where nothing has changed.
+    pub fn rekey(&mut self, from: TokenKey, to: TokenKey) -> Option<Vec<TokenKey>> {
+        self.tokens.rekey(from, to)
     }
 
     /// From now on the session is held to this policy.

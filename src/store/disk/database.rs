@@ -13,6 +13,7 @@ use super::tally::{self, Tally};
 use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
 use crate::store::audit::{Entry, Found};
+use crate::store::secrets::{SecretFault, Secrets};
 
 /// In every file of ours (`PRAGMA application_id`): "Tenu".
 const APPLICATION: i64 = 0x5465_6e75;
@@ -63,17 +64,19 @@ pub(super) struct Database {
     tally: Tally,
     /// How many transactions were confirmed, since there is this database.
     confirmed: u64,
+    /// Proofs of the secrets that key what is in it, to be written with the first transaction.
+    keyed_by: Vec<u8>,
     /// Held as long as the database is open.
     _lock: File,
 }
 
 impl Database {
-    /// Opens the database in the directory `path`, or makes both. Returns the secret too: `secret`, or the directory's own.
+    /// Opens the database in the directory `path`, or makes both. Returns the secrets too: `secrets`, or the directory's own.
     pub(super) fn open(
         path: &Path,
-        secret: Option<[u8; 32]>,
+        secrets: Option<Secrets>,
         purpose: Purpose,
-    ) -> Result<(Self, [u8; 32]), StoreFault> {
+    ) -> Result<(Self, Secrets), StoreFault> {
         let directory = |source| StoreFault::Directory { path: path.to_path_buf(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(directory)?;
         let lock = lock(path)?;
@@ -87,15 +90,17 @@ impl Database {
         // Until it is known that all of it can be read: a store that is refused is left as it is, its log too.
         connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
         let (tally, told) = Tally::open(path).map_err(directory)?;
-        let mut database = Self { path: file.clone(), connection, tally, confirmed: 0, _lock: lock };
+        let mut database =
+            Self { path: file.clone(), connection, tally, confirmed: 0, keyed_by: Vec::new(), _lock: lock };
         let is_new = database.check_kind()?;
         database.configure(is_new).map_err(fault)?;
         database.make_tables().map_err(fault)?;
         database.check_tally(told)?;
         // ORDER: made only where a database of ours is, or has just been made.
-        let secret = secret.map_or_else(|| secret::of(path), Ok)?;
-        database.check_secret(&secret)?;
-        Ok((database, secret))
+        let secrets = secrets.map_or_else(|| secret::of(path), Ok)?;
+        let known = database.fact("secret").map_err(|source| StoreFault::of(&file, source))?;
+        database.key_by(&secrets, &known.unwrap_or_default())?;
+        Ok((database, secrets))
     }
 
     /// Opens the database in the directory `path` to read what is in it at this moment, beside whoever uses it.
@@ -109,7 +114,8 @@ impl Database {
         connection.busy_timeout(PATIENCE).map_err(fault)?;
         // One moment for all that is read.
         connection.execute_batch("BEGIN").map_err(fault)?;
-        let database = Self { path: file, connection, tally: Tally::none(), confirmed: 0, _lock };
+        let database =
+            Self { path: file, connection, tally: Tally::none(), confirmed: 0, keyed_by: Vec::new(), _lock };
         match database.check_kind()? {
             false => Ok(database),
             true => Err(StoreFault::NotOurs { path: database.path }),
@@ -174,15 +180,14 @@ impl Database {
         transaction.commit()
     }
 
-    /// The secret is known by what it makes of a fixed text; it cannot be found from that.
-    fn check_secret(&self, secret: &[u8; 32]) -> Result<(), StoreFault> {
-        let fault = |source| StoreFault::of(&self.path, source);
-        let made = blake3::keyed_hash(secret, b"tenure: is this the secret of this store?");
-        match self.fact("secret").map_err(fault)? {
-            None => self.set_fact("secret", made.as_bytes()).map_err(fault),
-            Some(known) if made == *known.as_slice() => Ok(()),
-            Some(_) => Err(StoreFault::OtherSecret { path: self.path.clone() }),
-        }
+    /// What is in it is keyed by what `proofs` prove: these have to be among the secrets.
+    pub(super) fn key_by(&mut self, secrets: &Secrets, proofs: &[u8]) -> Result<(), StoreFault> {
+        let path = self.path.clone();
+        self.keyed_by = secrets.keyed_by(proofs).map_err(|fault| match fault {
+            SecretFault::Other => StoreFault::OtherSecret { path },
+            SecretFault::LeftOut => StoreFault::SecretLeftOut { path },
+        })?;
+        Ok(())
     }
 
     fn fact(&self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -233,7 +238,7 @@ impl Database {
     /// Whether it can be written to at all: better known at the start than at the first sign-in.
     pub(super) fn begin_writing(&mut self) -> Result<(), StoreFault> {
         let latest = self.latest()?;
-        let write = self.change(latest, |_| Ok(()));
+        let write = self.change(latest, |database| database.set_fact("secret", &database.keyed_by));
         let tidies = |()| self.connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop);
         write.and_then(tidies).map_err(|source| StoreFault::of(&self.path, source))
     }

@@ -73,10 +73,19 @@ pub enum StoreFault {
     },
     /// It was written under another secret.
     #[error(
-        "the store {path} was written under another secret: nobody's cookie would be known\n  put the secret back; or \
-         name another directory in [store] path, where everybody signs in anew"
+        "the store {path} was written under another secret: nobody's cookie would be known\n  put the secret back, or name \
+         it in [store] previous_secrets; or name another directory in [store] path, where everybody signs in anew"
     )]
     OtherSecret {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A secret was left out while tokens that nobody knows are adopted.
+    #[error(
+        "tokens in the store {path} are keyed by a secret that is named no more, and with unseen = \"adopt\" those of ended \
+         sessions would be taken for new ones\n  name it in [store] previous_secrets until adopt_until is over"
+    )]
+    SecretLeftOut {
         /// The database.
         path: PathBuf,
     },

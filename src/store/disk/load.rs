@@ -42,10 +42,12 @@ pub(super) struct Row {
 /// The session of a row; `path` is that of the database, for the fault.
 pub(super) fn read(path: &Path, sealer: &Sealer, row: &Row) -> Result<Stored, StoreFault> {
     let image = image(path, row)?;
-    let fault = |why| StoreFault::row(path, "jar", row.slot, why);
     let jar = row.jar.as_ref().map(|sealed| sealer.open(image.id, sealed)).transpose();
-    let jar = jar.map_err(|_| fault(Unreadable::Damaged))?;
-    Ok(Stored { image, jar, slot: row.slot })
+    let jar = jar.map_err(|why| StoreFault::Damaged {
+        path: path.to_path_buf(),
+        what: format!("row {} of its table jar: {why}", row.slot),
+    })?;
+    Ok(Stored::new(image, jar, row.slot))
 }
 
 /// The session of a row without its jar.

@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub(super) use audit::AuditFile;
-pub use carry::{Carried, CarryFault, export, import};
+pub use carry::{export, import};
 pub use fault::StoreFault;
 
 use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
 use super::seal::Sealer;
+use super::secrets::Secrets;
 use super::table::Table;
 use super::{Observer, Trouble};
 use crate::clock::Clock;
@@ -45,7 +46,7 @@ pub struct Opened {
     /// What keeps them.
     pub disk: Disk,
     /// What keys the hashes of tokens.
-    pub secret: [u8; 32],
+    pub secrets: Secrets,
     /// What the machine's clock must not be behind: the latest moment that the store has seen.
     pub clock: Clock,
     /// What was kept by [`Table::keep_fact`].
@@ -56,8 +57,8 @@ pub struct Opened {
 pub struct Opening<'a> {
     /// `[store] path`.
     pub path: &'a Path,
-    /// What keys the hashes of tokens; `None` for the directory's own secret.
-    pub secret: Option<[u8; 32]>,
+    /// What keys the hashes of tokens; `None` for the directory's own.
+    pub secrets: Option<Secrets>,
     /// The machine's time; the store may know a later one.
     pub clock: Clock,
     /// Told how the store fares.
@@ -86,13 +87,14 @@ impl Disk {
         book: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> Result<Book, E>,
         observer: Arc<dyn Observer>,
     ) -> Result<Opened, E> {
-        let (mut database, secret) = Database::open(opening.path, opening.secret, Purpose::Serve)?;
+        let secrets = opening.secrets.clone();
+        let (mut database, secrets) = Database::open(opening.path, secrets, Purpose::Serve)?;
         let clock = opening.clock.not_before(database.latest()?);
         let facts = database.facts()?;
         let book = book(&facts)?;
         let journal = Journal::new();
         let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());
-        let sealer = Sealer::new(&secret);
+        let sealer = Sealer::new(&secrets);
         let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, None));
         let mut slots = Slots::default();
         database.sessions(|next| {
@@ -113,7 +115,7 @@ impl Disk {
             move || writer.run(&journal)
         });
         let writer = spawned.map_err(|source| StoreFault::Thread { source })?;
-        Ok(Opened { table, disk: Self { journal, writer: Some(writer) }, secret, clock, facts })
+        Ok(Opened { table, disk: Self { journal, writer: Some(writer) }, secrets, clock, facts })
     }
 }
 

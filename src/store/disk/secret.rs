@@ -8,19 +8,26 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::StoreFault;
-use crate::store::keys::{derive_key, random_bytes};
+use crate::store::Secrets;
+use crate::store::keys::{SECRET_BYTES, derive_key, new_secret};
 
-/// As many as the key of the hashes has.
-const BYTES: usize = 32;
+/// What the secrets of the directory make: its own, and the one before that somebody laid aside. Call it with the
+/// directory's lock held.
+pub(super) fn of(directory: &Path) -> Result<Secrets, StoreFault> {
+    let (path, before) = (file_in(directory), directory.join("secret.previous"));
+    let previous = found(&before)?.into_iter().collect();
+    let current = match found(&path)? {
+        Some(secret) => secret,
+        None => make(&path).map_err(|source| StoreFault::Directory { path, source })?,
+    };
+    Ok(Secrets { previous, ..Secrets::from(current) })
+}
 
-/// The key that the secret of the directory makes. Call it with the directory's lock held.
-pub(super) fn of(directory: &Path) -> Result<[u8; 32], StoreFault> {
-    let path = file_in(directory);
-    let fault = |source| StoreFault::Directory { path: path.clone(), source };
-    match read(&path) {
-        Ok(secret) => Ok(derive_key(&*secret)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path).map_err(fault),
-        Err(error) => Err(fault(error)),
+fn found(path: &Path) -> Result<Option<[u8; 32]>, StoreFault> {
+    match read(path) {
+        Ok(secret) => Ok(Some(derive_key(&*secret))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreFault::Directory { path: path.to_path_buf(), source }),
     }
 }
 
@@ -29,8 +36,8 @@ pub(super) fn file_in(directory: &Path) -> PathBuf {
     directory.join("secret")
 }
 
-fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
-    let mut secret = Zeroizing::new([0; BYTES]);
+fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; SECRET_BYTES]>> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     let mut file = std::fs::File::open(path)?;
     file.read_exact(&mut *secret)?;
     Ok(secret)
@@ -38,7 +45,7 @@ fn read(path: &Path) -> std::io::Result<Zeroizing<[u8; BYTES]>> {
 
 /// Written beside its place and moved there whole: half a secret would be another one after the next start.
 fn make(path: &Path) -> std::io::Result<[u8; 32]> {
-    let secret = Zeroizing::new(random_bytes::<BYTES>());
+    let secret = new_secret();
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&*secret)?;

@@ -146,8 +146,14 @@ impl Facts {
     }
 }
 
-fn values(known: &HashMap<String, Stamped>) -> HashMap<String, Vec<u8>> {
+/// Without their stamps.
+pub(super) fn values(known: &HashMap<String, Stamped>) -> HashMap<String, Vec<u8>> {
     known.iter().map(|(name, fact)| (name.clone(), fact.value.clone())).collect()
+}
+
+/// How the store keeps a fact that was carried there from elsewhere.
+pub(super) fn carried(value: Vec<u8>, by: [u8; 8], now: Moment) -> Vec<u8> {
+    Stamped { stamp: (proposed_version(now), u64::from_be_bytes(by)), value }.to_bytes()
 }
 
 /// Stores a fact. Returns the stamp of what is there, if that is another one and no earlier.

@@ -27,6 +27,35 @@ const NEVER_MS: u64 = 1 << 52;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Home(pub(super) [u8; 16]);
 
+/// Where the sessions of a user are kept. Not keyed by the secret: gateways have to agree on it while the secret is replaced,
+/// and whoever may read the keys may read the records, in which the name stands.
+pub(super) fn home_of(app: &str, tenant: &str, user: &str) -> Home {
+    let mut naming = naming();
+    for part in [app, tenant, user] {
+        // Length before content, so that no two names hash alike.
+        naming.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        naming.update(part.as_bytes());
+    }
+    finished(&naming)
+}
+
+/// Where a session is kept that nobody has signed in on.
+pub(super) fn home_alone(id: SessionId) -> Home {
+    let mut naming = naming();
+    naming.update(&id_bytes(id));
+    finished(&naming)
+}
+
+fn naming() -> blake3::Hasher {
+    blake3::Hasher::new_derive_key("tenure 2026-11 homes")
+}
+
+fn finished(naming: &blake3::Hasher) -> Home {
+    let mut home = [0; 16];
+    naming.finalize_xof().fill(&mut home);
+    Home(home)
+}
+
 /// The names of keys.
 #[derive(Clone)]
 pub(super) struct Layout {
@@ -48,6 +77,11 @@ impl Layout {
         ["r", "v", "x", "a", "j"].map(|part| self.in_bucket(home.0[0], &format!("{name}:{part}")))
     }
 
+    /// The records of a home alone.
+    pub(super) fn records(&self, home: Home) -> Vec<u8> {
+        self.in_bucket(home.0[0], &format!("{}:r", hex(&home.0)))
+    }
+
     pub(super) fn token(&self, key: TokenKey) -> Vec<u8> {
         self.in_bucket(key.0[0], &format!("t:{}", hex(&key.0)))
     }
@@ -65,9 +99,31 @@ impl Layout {
         self.in_bucket(bucket, "epoch")
     }
 
+    /// The home whose records are under `key`, if that is what it is; see [`Layout::all_records`].
+    pub(super) fn home_in(&self, key: &[u8]) -> Option<Home> {
+        let rest = std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()?;
+        let name = rest.split_once("}:")?.1.strip_suffix(":r")?;
+        u128::from_str_radix(name, 16).ok().filter(|_| name.len() == 32).map(|home| Home(home.to_be_bytes()))
+    }
+
+    /// What every key looks like that holds the records of a home, as Redis compares names.
+    pub(super) fn all_records(&self) -> String {
+        format!("{}{{??}}:*:r", self.prefix)
+    }
+
+    /// What every key looks like.
+    pub(super) fn everything(&self) -> String {
+        format!("{}*", self.prefix)
+    }
+
     /// What there is once in the whole store.
     pub(super) fn whole(&self, name: &str) -> Vec<u8> {
         format!("{}{name}", self.prefix).into_bytes()
+    }
+
+    /// By which secrets a gateway knows tokens, for as long as it beats.
+    pub(super) fn accepts(&self, gateway: &[u8]) -> Vec<u8> {
+        self.whole(&format!("accepts:{}", hex(gateway)))
     }
 
     /// Where changes are announced.
@@ -136,6 +192,13 @@ pub(super) fn record(session: &Session, app: &str) -> Option<Vec<u8>> {
     Some(envelope::seal(&id_bytes(session.id), &content))
 }
 
+/// The session of a record.
+pub(super) fn read_record(id: SessionId, record: &[u8]) -> Result<Image, Unreadable> {
+    let content = envelope::open(&id_bytes(id), record)?;
+    // What a newer program added stands at the end, and is left alone.
+    postcard::take_from_bytes(content).map(|(image, _)| image).map_err(|_| Unreadable::Damaged)
+}
+
 /// When the store may forget the session, in milliseconds since the Unix epoch: `kept` after its end, whenever that is.
 pub(super) fn term(session: &Session, kept: Span) -> u64 {
     let end = session.ended().map_or(session.deadline.at(), |end| end.at);
@@ -170,18 +233,26 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn open(&self, sealer: &Sealer) -> Result<Stored, Unreadable> {
-        let content = envelope::open(&id_bytes(self.id), &self.record)?;
-        // What a newer program added stands at the end, and is left alone.
-        let read = postcard::take_from_bytes::<Image>(content);
-        let mut image = read.map(|(image, _)| image).map_err(|_| Unreadable::Damaged)?;
+    /// The session without its jar.
+    pub(super) fn image(&self) -> Result<Image, Unreadable> {
+        let mut image = read_record(self.id, &self.record)?;
         if let Some(at) = self.active {
             image.active(at, 0);
         }
+        Ok(image)
+    }
+
+    /// Its jar as it lies there.
+    pub(super) fn sealed(&self) -> Option<&[u8]> {
+        self.jar.as_deref()
+    }
+
+    pub(super) fn open(&self, sealer: &Sealer) -> Result<Stored, Unreadable> {
+        let image = self.image()?;
         let jar = self.jar.as_ref().map(|sealed| sealer.open(self.id, sealed)).transpose();
         let jar = jar.map_err(|_| Unreadable::Damaged)?;
         let slot = stored_at(image.times.created_at, image.times.signed_in_at.is_some());
-        Ok(Stored { image, jar, slot })
+        Ok(Stored::new(image, jar, slot))
     }
 }
 
@@ -215,6 +286,17 @@ fn rows(items: &[Value]) -> Option<Vec<Row>> {
     Some(items.as_chunks::<4>().0.iter().filter_map(row).collect())
 }
 
+/// An entry of a stream: its id, a number that grows as it does, and what it holds.
+pub(super) fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
+    let Value::Array(parts) = entry else { return None };
+    let [id, Value::Array(fields)] = parts.as_slice() else { return None };
+    let id = String::from_utf8(bytes(id)?.to_vec()).ok()?;
+    let (ms, nth) = id.split_once('-')?;
+    let number = ms.parse::<u64>().ok()?.saturating_mul(4096) + nth.parse::<u64>().ok()?.min(4095);
+    let line = bytes(fields.get(1)?)?;
+    Some((id, number, line))
+}
+
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
@@ -242,6 +324,17 @@ mod tests {
             .map(|key| String::from_utf8_lossy(key).split(':').nth(1).map(str::to_owned))
             .collect();
         assert_eq!(tags, vec![Some("{ab}".to_owned()); 5]);
+    }
+
+    #[test]
+    fn a_home_is_known_by_the_key_of_its_records() {
+        let (layout, home) = (Layout::new("tenure:"), home_of("crm", "acme", "ann"));
+        assert_ne!(home, home_of("crm", "acmea", "nn"));
+        let keys = layout.home(home);
+        let found: Vec<_> = keys.iter().map(|key| layout.home_in(key)).collect();
+        assert_eq!(found, [Some(home), None, None, None, None]);
+        assert_eq!(layout.home_in(&layout.homes(7)), None);
+        assert_eq!(Layout::new("other:").home_in(&keys[0]), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use redis::{
 };
 
 use super::pace::{Pace, has_passed};
+use super::trust;
 use crate::clock::Stopwatch;
 use crate::config::{Redis, RedisMode, RedisNode};
 
@@ -162,16 +163,28 @@ impl Link {
         outcome
     }
 
+    /// A connection that rested may have been closed by the server, or by what is between: that shows with the next command,
+    /// which is sent once more over a new one. What is carried out twice does no harm, see the scripts.
     async fn try_call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
-        let (number, mut wire) = self.wire().await?;
+        let before = self.generation.get();
+        match self.send(cmd).await {
+            Err((_, true)) if self.generation.get() == before => self.send(cmd).await,
+            outcome => outcome,
+        }
+        .map_err(|(fault, _)| fault)
+    }
+
+    /// With a fault comes whether the connection turned out to be closed.
+    async fn send(&self, cmd: &Cmd) -> Result<Value, (LinkFault, bool)> {
+        let (number, mut wire) = self.wire().await.map_err(|fault| (fault, false))?;
         let patience = self.pace.answer();
         match tokio::time::timeout(patience, wire.send(cmd)).await {
-            Ok(Ok(Value::ServerError(error))) => Err(self.judge(number, &RedisError::from(error))),
+            Ok(Ok(Value::ServerError(error))) => Err((self.judge(number, &RedisError::from(error)), false)),
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.judge(number, &error)),
+            Ok(Err(error)) => Err((self.judge(number, &error), error.is_connection_dropped())),
             Err(_) => {
                 self.drop_wire(number);
-                Err(LinkFault::Away(format!("no answer within {} ms", patience.as_millis())))
+                Err((LinkFault::Away(format!("no answer within {} ms", patience.as_millis())), false))
             }
         }
     }
@@ -443,6 +456,9 @@ fn tcp_settings() -> TcpSettings {
 /// SECURITY: the library's texts name addresses and what the server said, never a password.
 fn fault(error: &RedisError) -> LinkFault {
     let text = error.to_string();
+    if let Some(advice) = trust::advice(error) {
+        return LinkFault::Refused(format!("{text}; {advice}"));
+    }
     match error.kind() {
         ErrorKind::Server(
             ServerErrorKind::BusyLoading

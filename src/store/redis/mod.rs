@@ -5,6 +5,7 @@
 //! decisions are those of the same code as without a shared store: the scripts compare versions and keep what they are given.
 
 mod activity;
+mod carry;
 mod facts;
 mod layout;
 mod link;
@@ -12,6 +13,7 @@ mod pace;
 mod reader;
 mod replica;
 mod together;
+mod trust;
 mod watch;
 mod writer;
 
@@ -25,24 +27,33 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::carry::{export_shared, import_shared};
 use self::facts::Facts;
 pub use self::facts::OnFacts;
-use self::layout::{Layout, bytes};
+use self::layout::{Layout, bytes, number};
 use self::link::{Link, LinkFault};
 pub use self::pace::Pace;
 use self::reader::Reader;
 use self::replica::Replica;
-use self::watch::{Watch, clock_offset};
+use self::watch::Watch;
 use self::writer::{Port, WriteFault, Writer};
 use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
+use super::keys::{SECRET_BYTES, derive_key, new_secret, proof};
+use super::secrets::{SecretFault, Secrets};
 use super::sharing::{Inquiry, Sharing};
 use super::table::Table;
-use super::{Observer, Trouble, random_bytes};
+use super::{Observer, Trouble};
 use crate::clock::Clock;
 use crate::config;
 use crate::session::Span;
+
+/// Under which names the whole store keeps its own secret, where none is configured; what proves by which one it is keyed;
+/// and that lines are being taken in.
+const SECRET: &str = "secret";
+const KEYED_BY: &str = "keyed-by";
+const TAKING_IN: &str = "taking-in";
 
 /// How often the start tries to reach the store, a second apart: servers of one deployment start together.
 const TRIES_AT_START: u32 = 10;
@@ -63,7 +74,7 @@ pub struct RedisOpened {
     /// What keeps them.
     pub redis: Redis,
     /// What keys the hashes of tokens, in all gateways alike.
-    pub secret: [u8; 32],
+    pub secrets: Secrets,
     /// The machine's clock, set by the store's (R23).
     pub clock: Clock,
     /// What was kept by [`Table::keep_fact`], by whichever gateway.
@@ -75,7 +86,7 @@ pub struct RedisOpening<'a> {
     /// Where it is.
     pub settings: &'a config::Redis,
     /// What keys the hashes of tokens; `None` for the secret that the store itself keeps.
-    pub secret: Option<[u8; 32]>,
+    pub secrets: Option<Secrets>,
     /// The machine's time.
     pub clock: Clock,
     /// Told how the store fares.
@@ -89,14 +100,34 @@ pub struct RedisOpening<'a> {
 pub enum RedisFault {
     /// It cannot be reached, or refuses.
     #[error(
-        "the store in Redis cannot be used: {0}; check [store] redis, and that the server runs and lets this user in"
+        "the store in Redis cannot be used: {0}; check [store] redis (rediss:// where the server speaks TLS), and that the \
+         server runs and lets this user in"
     )]
     Unusable(String),
     /// Its sessions are keyed by another secret.
     #[error(
-        "the store in Redis was written under another secret: give every gateway the same [store] secret, or another prefix"
+        "the store in Redis was written under another secret: give every gateway the same [store] secret (in a rotation the \
+         other one too, see previous_secrets and next_secret), or another prefix"
     )]
     OtherSecret,
+    /// Other gateways would not know what is keyed by the secret.
+    #[error(
+        "gateways are running that do not know the new [store] secret: what it keys they would take for unknown; first name it \
+         as next_secret at all of them"
+    )]
+    SecretNotKnown,
+    /// A secret was left out while tokens that nobody knows are adopted.
+    #[error(
+        "tokens in Redis are keyed by a secret that is named no more, and with unseen = \"adopt\" those of ended sessions would \
+         be taken for new ones: name it in [store] previous_secrets until adopt_until is over"
+    )]
+    SecretLeftOut,
+    /// What was to be carried into it is not all there.
+    #[error(
+        "`tenure store import` is under way in Redis, or broke off: wait for it, or remove the keys that begin with {0:?} and \
+         take the lines in again"
+    )]
+    HalfTakenIn(String),
     /// The system gives no thread.
     #[error("cannot start a thread for the store: {0}")]
     Thread(#[from] std::io::Error),
@@ -150,7 +181,7 @@ impl Redis {
         let audit = Audit::shared(Arc::clone(&journal));
         let table =
             Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, Some(sharing)));
-        let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secret, found.facts);
+        let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secrets, found.facts);
         let replica = Arc::new(replica);
         let settings = opening.settings.clone();
         let port = Ports { settings, pace, replica: Arc::clone(&replica), clock: clock.clone() };
@@ -174,7 +205,7 @@ impl Redis {
         })?;
         let redis =
             Self { journal, writer: Some(writer), follower: Some(follower), stop: Some(stop), replica };
-        Ok(RedisOpened { table, redis, secret: found.secret, clock, facts })
+        Ok(RedisOpened { table, redis, secrets: found.secrets, clock, facts })
     }
 
     /// From now on `hear` is told when facts are other ones than before; and at once, for they may be already.
@@ -248,7 +279,7 @@ impl Follower {
 
 /// What the store says at the start.
 struct Found {
-    secret: [u8; 32],
+    secrets: Secrets,
     offset_ms: i64,
     facts: Facts,
 }
@@ -280,9 +311,14 @@ impl From<WriteFault> for Unseen {
 
 async fn look(opening: &RedisOpening<'_>, pace: Pace) -> Result<Found, RedisFault> {
     let (link, layout) = (Link::new(opening.settings, pace, || {}), Layout::new(&opening.settings.prefix));
+    in_time(async || look_once(opening, pace, &link, &layout).await).await
+}
+
+/// Tries it again for a while where the store is away.
+async fn in_time<T>(look: impl AsyncFn() -> Result<T, Unseen>) -> Result<T, RedisFault> {
     let mut tried = 1;
     loop {
-        match look_once(opening, &link, &layout).await {
+        match look().await {
             Ok(found) => return Ok(found),
             Err(Unseen::Now(why)) if tried < TRIES_AT_START => {
                 tracing::warn!(%why, "the store does not answer yet");
@@ -294,16 +330,25 @@ async fn look(opening: &RedisOpening<'_>, pace: Pace) -> Result<Found, RedisFaul
     }
 }
 
-async fn look_once(opening: &RedisOpening<'_>, link: &Link, layout: &Layout) -> Result<Found, Unseen> {
+async fn look_once(
+    opening: &RedisOpening<'_>,
+    pace: Pace,
+    link: &Link,
+    layout: &Layout,
+) -> Result<Found, Unseen> {
     link.call(&::redis::cmd("PING")).await?;
-    let secret = match opening.secret {
-        Some(secret) => secret,
-        None => kept_secret(link, layout).await?,
+    if link.call(::redis::cmd("GET").arg(layout.whole(TAKING_IN))).await? != Value::Nil {
+        return Err(Unseen::ForGood(RedisFault::HalfTakenIn(opening.settings.prefix.clone())));
+    }
+    let secrets = match &opening.secrets {
+        Some(secrets) => secrets.clone(),
+        None => kept_secret(link, layout).await?.into(),
     };
-    check_secret(link, layout, &secret).await?;
     let offset_ms = clock_offset(link, &opening.clock).await?.unwrap_or(0);
+    let clock = opening.clock.shifted(offset_ms);
+    check_secrets(link, layout, &secrets, (&clock, pace.gone_after())).await?;
     let facts = Facts::new(facts::read(link, layout).await?);
-    Ok(Found { secret, offset_ms, facts })
+    Ok(Found { secrets, offset_ms, facts })
 }
 
 /// The secret that the store keeps; made by the first gateway.
@@ -311,25 +356,92 @@ async fn kept_secret(link: &Link, layout: &Layout) -> Result<[u8; 32], Unseen> {
     tracing::warn!(
         "[store] secret is not set: the store keeps one, and whoever reads the store can open the vault"
     );
-    let name = layout.whole("secret");
-    let new = STANDARD.encode(random_bytes::<32>());
+    let name = layout.whole(SECRET);
+    let new = STANDARD.encode(*new_secret());
     link.call(::redis::cmd("SET").arg(&name).arg(new).arg("NX")).await?;
-    let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
-    let kept =
-        bytes(&answer).and_then(|text| STANDARD.decode(text).ok()).and_then(|kept| kept.try_into().ok());
+    let kept = found_secret(link, layout).await?;
     let none = || RedisFault::Unusable(format!("{} holds no secret", String::from_utf8_lossy(&name)));
     kept.ok_or_else(|| Unseen::ForGood(none()))
 }
 
+/// The secret that the store keeps, if it does. As if a file held it, so that it can be carried into one.
+async fn found_secret(link: &Link, layout: &Layout) -> Result<Option<[u8; 32]>, LinkFault> {
+    let answer = link.call(::redis::cmd("GET").arg(layout.whole(SECRET))).await?;
+    let kept = bytes(&answer).and_then(|text| STANDARD.decode(text).ok());
+    Ok(kept.filter(|kept| kept.len() == SECRET_BYTES).map(|kept| derive_key(&kept)))
+}
+
 /// Gateways with different secrets would take each other's sessions for unknown ones.
-async fn check_secret(link: &Link, layout: &Layout, secret: &[u8; 32]) -> Result<(), Unseen> {
-    let name = layout.whole("keyed-by");
-    let proof = blake3::derive_key("tenure 2026-11 proof of secret", secret);
-    link.call(::redis::cmd("SET").arg(&name).arg(proof.as_slice()).arg("NX")).await?;
-    match link.call(::redis::cmd("GET").arg(&name)).await? {
-        Value::BulkString(known) if known == proof => Ok(()),
-        _ => Err(Unseen::ForGood(RedisFault::OtherSecret)),
+async fn check_secrets(
+    link: &Link,
+    layout: &Layout,
+    secrets: &Secrets,
+    (clock, gone_after): (&Clock, Span),
+) -> Result<(), Unseen> {
+    let name = layout.whole(KEYED_BY);
+    link.call(::redis::cmd("SET").arg(&name).arg(proof(&secrets.current).as_slice()).arg("NX")).await?;
+    let answer = link.call(::redis::cmd("GET").arg(&name)).await?;
+    let known = bytes(&answer).unwrap_or_default();
+    let keyed_by = secrets.keyed_by(known).map_err(|fault| match fault {
+        SecretFault::Other => Unseen::ForGood(RedisFault::OtherSecret),
+        SecretFault::LeftOut => Unseen::ForGood(RedisFault::SecretLeftOut),
+    })?;
+    if secrets.takes_over(known) {
+        expect_known(link, layout, secrets, (clock, gone_after)).await?;
     }
+    if keyed_by != known {
+        // Gateways that start together say the same.
+        link.call(::redis::cmd("SET").arg(&name).arg(keyed_by)).await?;
+    }
+    Ok(())
+}
+
+/// All gateways have to know the secret before the first one uses it. One that died is waited for until it is taken for gone.
+async fn expect_known(
+    link: &Link,
+    layout: &Layout,
+    secrets: &Secrets,
+    (clock, gone_after): (&Clock, Span),
+) -> Result<(), Unseen> {
+    for tried in 0..=TRIES_AT_START {
+        let since = clock.now().minus(gone_after).unix_ms().to_string();
+        let mut ask = ::redis::cmd("ZRANGEBYSCORE");
+        ask.arg(layout.whole("gateways")).arg(since).arg("+inf");
+        let Value::Array(names) = link.call(&ask).await? else { return Err(WriteFault::Answer.into()) };
+        let mut is_known = true;
+        for name in names.iter().filter_map(bytes) {
+            let accepts = link.call(::redis::cmd("GET").arg(layout.accepts(name))).await?;
+            is_known &= bytes(&accepts).is_some_and(|proofs| secrets.is_known_to(proofs));
+        }
+        if is_known {
+            return Ok(());
+        }
+        if tried == 0 {
+            tracing::warn!(
+                "gateways are running that do not know the new [store] secret; they may be gone in a moment"
+            );
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    Err(Unseen::ForGood(RedisFault::SecretNotKnown))
+}
+
+/// How far the store's clock is ahead of this gateway's, in milliseconds; `None` where this gateway's is not the machine's.
+async fn clock_offset(link: &Link, clock: &Clock) -> Result<Option<i64>, WriteFault> {
+    if clock.is_manual() {
+        return Ok(None);
+    }
+    let before = clock.now().unix_ms();
+    let answer = link.call(&redis::cmd("TIME")).await?;
+    let after = clock.now().unix_ms();
+    let Value::Array(parts) = answer else { return Err(WriteFault::Answer) };
+    let [seconds, micros] = parts.as_slice() else { return Err(WriteFault::Answer) };
+    let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else {
+        return Err(WriteFault::Answer);
+    };
+    let there = i64::try_from(seconds * 1000 + micros / 1000).unwrap_or(i64::MAX);
+    let here = i64::try_from(before.midpoint(after)).unwrap_or(i64::MAX);
+    Ok(Some(there - here))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -8,7 +8,7 @@ use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::activity::ask_activity;
-use super::layout::{bytes, number, read_pointer};
+use super::layout::{Home, bytes, id_bytes, number, read_pointer, read_record};
 use super::writer::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, SessionId, TokenKey};
@@ -103,12 +103,33 @@ impl Reader {
             return Err(WriteFault::Epoch);
         }
         match bytes(pointer).and_then(read_pointer) {
-            Some((home, _)) => self.port.follow(home).await,
+            Some((home, id)) => {
+                self.port.follow(home).await?;
+                if replica.table.cell_by_id(id).is_none() {
+                    self.expect_nothing(home, id).await?;
+                }
+                Ok(())
+            }
             // Others may not have stored yet what a server that took another's place does not have.
             None if !link.is_settled() => Err(WriteFault::Unsettled),
             None => {
                 self.note_unknown(key);
                 Ok(())
+            }
+        }
+    }
+
+    /// The session of a token is not known though its home was followed: it is gone, or it cannot be read here, and then nobody
+    /// can say what the token is worth.
+    async fn expect_nothing(&self, home: Home, id: SessionId) -> Result<(), WriteFault> {
+        let Port { link, layout, .. } = &*self.port;
+        let mut ask = redis::cmd("HGET");
+        ask.arg(layout.records(home)).arg(id_bytes(id).as_slice());
+        match bytes(&link.call(&ask).await?) {
+            None => Ok(()),
+            Some(record) => {
+                let read = read_record(id, record);
+                read.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()))
             }
         }
     }

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::facts::Facts;
-use super::layout::{Home, Row, id_bytes, record, term};
+use super::layout::{Home, Row, home_alone, home_of, record, term};
 use crate::session::record::{Image, Session};
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
-use crate::store::envelope::Unreadable;
 use crate::store::journal::{Changed, Journal, Ticket};
 use crate::store::random_bytes;
 use crate::store::seal::Sealer;
+use crate::store::secrets::Secrets;
 use crate::store::table::{Table, UserKey};
 
 pub(super) struct Replica {
@@ -22,7 +22,8 @@ pub(super) struct Replica {
     pub(super) sealer: Sealer,
     /// Tells this gateway's announcements from those of others.
     pub(super) name: [u8; 8],
-    naming: blake3::Hasher,
+    /// Proofs of the secrets that it knows tokens by.
+    pub(super) accepts: Vec<u8>,
     /// How far each home was followed.
     versions: Mutex<HashMap<Home, u64>>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
@@ -82,11 +83,10 @@ pub(super) struct Pointer {
 }
 
 impl Replica {
-    pub(super) fn new(table: Arc<Table>, journal: Arc<Journal>, secret: &[u8; 32], facts: Facts) -> Self {
-        let naming = blake3::Hasher::new_keyed(&blake3::derive_key("tenure 2026-11 homes", secret));
-        let sealer = Sealer::new(secret);
+    pub(super) fn new(table: Arc<Table>, journal: Arc<Journal>, secrets: &Secrets, facts: Facts) -> Self {
+        let (sealer, accepts) = (Sealer::new(secrets), secrets.proofs());
         let (versions, epoch, marked) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { table, sealer, name: random_bytes(), naming, versions, epoch, journal, marked, facts }
+        Self { table, sealer, name: random_bytes(), accepts, versions, epoch, journal, marked, facts }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -100,7 +100,7 @@ impl Replica {
     /// Where the sessions of a user are kept.
     pub(super) fn home_of_user(&self, user: &UserKey) -> Home {
         let app = self.table.bound.load().name(user.app);
-        self.named(&[&app, &user.tenant, &user.user])
+        home_of(&app, &user.tenant, &user.user)
     }
 
     pub(super) fn home(&self, cell: &Cell) -> Home {
@@ -110,33 +110,16 @@ impl Replica {
     fn home_of(&self, session: &Session) -> Home {
         match session.identity.as_deref() {
             Some(identity) => self.home_of_user(&UserKey::of(session.app, identity)),
-            None => self.home_alone(session.id),
+            None => home_alone(session.id),
         }
     }
 
     /// Whether the store keeps the session there; else it is what is left from before somebody signed in on it.
-    fn is_at_home(&self, home: Home, image: &Image) -> bool {
+    fn is_at_home(home: Home, image: &Image) -> bool {
         match &image.identity {
-            Some(identity) => home == self.named(&[&image.app, &identity.tenant, &identity.user]),
-            None => home == self.home_alone(image.id),
+            Some(identity) => home == home_of(&image.app, &identity.tenant, &identity.user),
+            None => home == home_alone(image.id),
         }
-    }
-
-    /// Where a session is kept that nobody has signed in on.
-    pub(super) fn home_alone(&self, id: SessionId) -> Home {
-        let mut naming = self.naming.clone();
-        naming.update(&id_bytes(id));
-        finished(&naming)
-    }
-
-    fn named(&self, parts: &[&str]) -> Home {
-        let mut naming = self.naming.clone();
-        for part in parts {
-            // Length before content, so that no two names hash alike.
-            naming.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            naming.update(part.as_bytes());
-        }
-        finished(&naming)
     }
 
     /// How far the home was followed; 0 for not at all.
@@ -172,23 +155,28 @@ impl Replica {
         *known = (*known).max(version);
     }
 
-    /// Takes over what the store said of a home. Returns the sessions that it concerned.
-    pub(super) fn take_over(
-        &self,
-        home: Home,
-        version: u64,
-        rows: &[Row],
-        now: Moment,
-    ) -> Result<Vec<Arc<Cell>>, Unreadable> {
-        let mut stored = rows.iter().map(|row| row.open(&self.sealer)).collect::<Result<Vec<_>, _>>()?;
-        stored.retain(|stored| self.is_at_home(home, &stored.image));
+    /// Takes over what the store said of a home. Returns the sessions that it concerned. What cannot be read, as a newer
+    /// program may have written it, is left alone: it costs nobody else of the home anything.
+    pub(super) fn take_over(&self, home: Home, version: u64, rows: &[Row], now: Moment) -> Vec<Arc<Cell>> {
+        let read = |row: &Row| {
+            let stored = row.open(&self.sealer);
+            if let Err(why) = &stored {
+                tracing::error!(
+                    session = %row.id, %why,
+                    "a stored session cannot be read here: its browser is answered 503 by this gateway, and nothing ends it here"
+                );
+            }
+            stored.ok()
+        };
+        let mut stored: Vec<_> = rows.iter().filter_map(read).collect();
+        stored.retain(|stored| Self::is_at_home(home, &stored.image));
         self.table.take_over(stored, now);
         let mut versions = self.versions.lock();
         // ORDER: after the sessions, so that whoever writes on the base of this version has them. It may be an earlier one
         // than before: a server that took another's place did not have everything.
         versions.insert(home, version);
         drop(versions);
-        Ok(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
+        rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect()
     }
 
     /// The live sessions of the same user.
@@ -268,10 +256,4 @@ impl Replica {
     pub(super) fn is_merged(&self) -> bool {
         self.marked.lock().is_none_or(|ticket| self.journal.is_safe(ticket))
     }
-}
-
-fn finished(naming: &blake3::Hasher) -> Home {
-    let mut home = [0; 16];
-    naming.finalize_xof().fill(&mut home);
-    Home(home)
 }

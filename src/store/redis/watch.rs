@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::layout::{Announcement, BUCKETS, Home, bytes, number};
-use super::link::{Link, LuaScript};
+use super::clock_offset;
+use super::layout::{Announcement, BUCKETS, Home, audit_entry, bytes};
+use super::link::LuaScript;
 use super::pace::{Pace, has_passed};
 use super::writer::{Port, WriteFault};
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
 
@@ -53,6 +54,8 @@ pub(super) struct Watch {
     polls: Cell<u64>,
     /// The connection that everything was followed over.
     pub(super) generation: Cell<u64>,
+    /// All that is there has been read once, or is being read.
+    reads: Cell<bool>,
     /// Since when the store has been without its epoch; and the epoch that was last known.
     pub(super) without_epoch: Cell<Option<Stopwatch>>,
     pub(super) known_epoch: Cell<u64>,
@@ -77,6 +80,7 @@ impl Watch {
             polled: Cell::new(None),
             polls: Cell::new(0),
             generation,
+            reads: Cell::new(false),
             without_epoch: Cell::new(None),
             known_epoch,
             looked_at: Cell::new(0),
@@ -85,14 +89,19 @@ impl Watch {
         })
     }
 
-    /// Waits until the store's word can be taken: at once where it has an epoch; one that is new or has lost what it held is
-    /// given one first. Not for ever: a gateway that serves what it can is better than none.
+    /// Waits until the store's word can be taken, and all users' sessions are known. At once where it has an epoch; one that
+    /// is new or has lost what it held is given one first. Not for ever: a gateway that serves what it can is better than none.
     pub(super) async fn begin(self: &Rc<Self>) {
         let began = Stopwatch::start();
+        self.trouble.is_reading(true);
         self.beat_once(false).await;
-        while self.port.replica.epoch() == 0 && !has_passed(began, self.pace.beginning()) {
+        let is_ready = || self.port.replica.epoch() != 0 && self.trouble.has_read_all();
+        while !is_ready() && !has_passed(began, self.pace.beginning()) {
             tokio::time::sleep(self.pace.beat() / 10).await;
-            self.beat_once(false).await;
+            // What is being read is not to wait behind beats.
+            if self.port.replica.epoch() == 0 || !self.reads.get() {
+                self.beat_once(false).await;
+            }
         }
     }
 
@@ -128,7 +137,8 @@ impl Watch {
         }
         self.without_epoch.set(None);
         let is_reconnected = self.port.link.generation() != self.generation.get();
-        if epoch != self.port.replica.epoch() || is_reconnected {
+        // One that opened the epoch itself has not read what the others stored.
+        if epoch != self.port.replica.epoch() || is_reconnected || !self.reads.get() {
             let generation = self.port.link.generation();
             self.start_anew(epoch).await?;
             self.generation.set(generation);
@@ -173,6 +183,7 @@ impl Watch {
         }
         *self.positions.borrow_mut() = from_the_beginning();
         replica.facts.follow(&self.port).await?;
+        self.reads.set(true);
         let watch = Rc::clone(self);
         // Beside the beats: there may be a million.
         tokio::task::spawn_local(async move {
@@ -180,9 +191,12 @@ impl Watch {
                 homes.extend(watch.homes_of_users().await?);
                 watch.follow_all(homes).await
             };
-            if let Err(why) = followed.await {
-                tracing::warn!(%why, "not all sessions could be read; they are read again");
-                watch.generation.set(0);
+            match followed.await {
+                Ok(()) => watch.trouble.is_reading(false),
+                Err(why) => {
+                    tracing::warn!(%why, "not all sessions could be read; they are read again");
+                    watch.reads.set(false);
+                }
             }
         });
         Ok(())
@@ -225,6 +239,11 @@ impl Watch {
         let Port { link, layout, replica, .. } = &*self.port;
         let gateways = layout.whole("gateways");
         let at = now.unix_ms().to_string();
+        let accepts = layout.accepts(&replica.name);
+        let mut set = redis::cmd("SET");
+        // ORDER: before its name, by which others look for it.
+        link.call(set.arg(accepts).arg(&replica.accepts).arg("PX").arg(self.pace.gone_after().as_ms() * 2))
+            .await?;
         link.call(redis::cmd("ZADD").arg(&gateways).arg(&at).arg(replica.name.as_slice())).await?;
         let since = now.minus(self.pace.gone_after()).unix_ms().to_string();
         let answer = link.call(redis::cmd("ZRANGEBYSCORE").arg(&gateways).arg(&since).arg("+inf")).await?;
@@ -339,35 +358,6 @@ impl Watch {
     }
 }
 
-/// An entry of a stream: its id, a number that grows as it does, and what it holds.
-fn audit_entry(entry: &Value) -> Option<(String, u64, &[u8])> {
-    let Value::Array(parts) = entry else { return None };
-    let [id, Value::Array(fields)] = parts.as_slice() else { return None };
-    let id = String::from_utf8(bytes(id)?.to_vec()).ok()?;
-    let (ms, nth) = id.split_once('-')?;
-    let number = ms.parse::<u64>().ok()?.saturating_mul(4096) + nth.parse::<u64>().ok()?.min(4095);
-    let line = bytes(fields.get(1)?)?;
-    Some((id, number, line))
-}
-
 fn from_the_beginning() -> Vec<String> {
     vec!["0".to_owned(); usize::from(BUCKETS)]
-}
-
-/// How far the store's clock is ahead of this gateway's, in milliseconds; `None` where this gateway's is not the machine's.
-pub(super) async fn clock_offset(link: &Link, clock: &Clock) -> Result<Option<i64>, WriteFault> {
-    if clock.is_manual() {
-        return Ok(None);
-    }
-    let before = clock.now().unix_ms();
-    let answer = link.call(&redis::cmd("TIME")).await?;
-    let after = clock.now().unix_ms();
-    let Value::Array(parts) = answer else { return Err(WriteFault::Answer) };
-    let [seconds, micros] = parts.as_slice() else { return Err(WriteFault::Answer) };
-    let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else {
-        return Err(WriteFault::Answer);
-    };
-    let there = i64::try_from(seconds * 1000 + micros / 1000).unwrap_or(i64::MAX);
-    let here = i64::try_from(before.midpoint(after)).unwrap_or(i64::MAX);
-    Ok(Some(there - here))
 }

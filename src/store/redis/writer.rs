@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::activity::{ask_activity, touch};
-use super::layout::{Home, Layout, Said, id_bytes, pointer, read_answer, read_pointer};
+use super::layout::{Home, Layout, Said, home_alone, id_bytes, pointer, read_answer, read_pointer};
 use super::link::{Link, LinkFault, LuaScript};
 use super::replica::{Changes, Pointer, Put, Replica, Write};
 use crate::clock::Clock;
@@ -38,8 +38,9 @@ const OFTENEST: Span = Span::from_secs(1);
 /// Where sessions do not end by idleness, activity is of interest to people alone.
 const SELDOMEST: Span = Span::from_secs(60);
 
-static WRITE: LuaScript = LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
-static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
+pub(super) static WRITE: LuaScript =
+    LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
+pub(super) static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
 pub(super) static READ: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
 
@@ -80,8 +81,8 @@ impl Port {
                 // What this gateway stored meanwhile is not to be undone by what was there before.
                 Said::Read(..) if self.replica.version(home) != since => {}
                 Said::Read(version, rows) => {
-                    let taken = self.replica.take_over(home, version, &rows, self.clock.now());
-                    return taken.map(|_| ()).map_err(|why| WriteFault::Record(why.to_string()));
+                    self.replica.take_over(home, version, &rows, self.clock.now());
+                    return Ok(());
                 }
                 Said::Epoch => return Err(WriteFault::Epoch),
                 Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
@@ -347,8 +348,7 @@ async fn write_home(
             Said::Behind(version, rows) => {
                 let mut concerned =
                     changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
-                let taken = port.replica.take_over(home, version, &rows, port.clock.now());
-                concerned.extend(taken.map_err(|why| WriteFault::Record(why.to_string()))?);
+                concerned.extend(port.replica.take_over(home, version, &rows, port.clock.now()));
                 add_changed(changes, concerned);
             }
             Said::Epoch => return Err(WriteFault::Epoch),
@@ -371,24 +371,40 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
 }
 
 async fn store(port: &Port, write: &Write, now: Moment) -> Result<Said, WriteFault> {
-    let Port { layout, replica, .. } = port;
-    let bucket = write.home.0[0];
-    let mut keys = layout.home(write.home).to_vec();
+    let args = write_args(&port.layout, port.replica.name, write, epoch_arg(&port.replica), now);
+    port.eval(&WRITE, &write_keys(&port.layout, write.home), &args).await
+}
+
+/// The keys of [`WRITE`].
+pub(super) fn write_keys(layout: &Layout, home: Home) -> Vec<Vec<u8>> {
+    let bucket = home.0[0];
+    let mut keys = layout.home(home).to_vec();
     keys.extend([layout.log(bucket), layout.epoch(bucket), layout.homes(bucket)]);
+    keys
+}
+
+/// The arguments of [`WRITE`]; `by` names the gateway that writes.
+pub(super) fn write_args(
+    layout: &Layout,
+    by: [u8; 8],
+    write: &Write,
+    epoch: Vec<u8>,
+    now: Moment,
+) -> Vec<Vec<u8>> {
     let is_of_user = write.puts.iter().any(|put| put.signed_in);
     let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
-    let announcement = super::layout::Announcement { by: replica.name, is_of_user, home: write.home, ids };
+    let announcement = super::layout::Announcement { by, is_of_user, home: write.home, ids };
     let mut args: Vec<Vec<u8>> = vec![
         write.base.to_string().into(),
         proposed_version(now).to_string().into(),
         now.unix_ms().to_string().into(),
-        epoch_arg(replica),
+        epoch,
         layout.channel().into(),
         announcement.to_bytes(),
         if is_of_user { write.home.0.to_vec() } else { Vec::new() },
     ];
-    write.puts.iter().for_each(|put| args.extend(put_args(put, replica)));
-    port.eval(&WRITE, &keys, &args).await
+    write.puts.iter().for_each(|put| args.extend(put_args(put, by)));
+    args
 }
 
 /// The epoch that a bucket has to be of. While the store is being brought together everything may be written and read.
@@ -399,7 +415,7 @@ pub(super) fn epoch_arg(replica: &Replica) -> Vec<u8> {
     }
 }
 
-fn put_args(put: &Put, replica: &Replica) -> [Vec<u8>; 7] {
+fn put_args(put: &Put, by: [u8; 8]) -> [Vec<u8>; 7] {
     let (change, jar) = put.jar.parts();
     [
         id_bytes(put.id).to_vec(),
@@ -408,7 +424,7 @@ fn put_args(put: &Put, replica: &Replica) -> [Vec<u8>; 7] {
         jar.to_vec(),
         put.term.to_string().into(),
         put.active_at.unix_ms().to_string().into(),
-        if put.ended { replica.name.to_vec() } else { Vec::new() },
+        if put.ended { by.to_vec() } else { Vec::new() },
     ]
 }
 
@@ -446,7 +462,7 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, ended_before: &[
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
             // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
             let mut unlink = redis::cmd("UNLINK");
-            port.layout.home(port.replica.home_alone(put.id)).into_iter().for_each(|key| {
+            port.layout.home(home_alone(put.id)).into_iter().for_each(|key| {
                 unlink.arg(key);
             });
             let _left_behind = port.link.call(&unlink).await;

@@ -14,7 +14,7 @@ const HOURLY: u64 = 2000;
 
 fn open(place: &TempDir, book: Book, clock: &Clock) -> Opened {
     let trouble = Arc::new(Trouble::default());
-    let opening = Opening { path: place.path(), secret: None, clock: clock.clone(), trouble };
+    let opening = Opening { path: place.path(), secrets: None, clock: clock.clone(), trouble };
     Disk::open(&opening, book, Arc::new(Recorder::default())).unwrap()
 }
 
@@ -70,7 +70,7 @@ async fn a_day_of_traffic_leaves_the_files_bounded() {
 fn a_flood_of_visitors_does_not_fill_the_queue_of_a_store_that_fails() {
     let place = tempfile::tempdir().unwrap();
     let (clock, trouble) = (Clock::manual(AT), Arc::new(Trouble::default()));
-    let opening = Opening { path: place.path(), secret: None, clock, trouble: Arc::clone(&trouble) };
+    let opening = Opening { path: place.path(), secrets: None, clock, trouble: Arc::clone(&trouble) };
     let book = Book { anonymous_sessions: 100, ..book(Policy::default()) };
     let Opened { table, disk, .. } = Disk::open(&opening, book, Arc::new(Recorder::default())).unwrap();
     let blocker = rusqlite::Connection::open(place.path().join("sessions.db")).unwrap();

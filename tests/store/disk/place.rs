@@ -29,7 +29,7 @@ impl Kept {
 fn open_in(place: &TempDir, book: Book, observer: Arc<dyn Observer>) -> Opened {
     let trouble = Arc::new(Trouble::default());
     let clock = Clock::manual(AT);
-    let opening = Opening { path: &place.path().join("data"), secret: None, clock, trouble };
+    let opening = Opening { path: &place.path().join("data"), secrets: None, clock, trouble };
     Disk::open(&opening, book, observer).expect("the store opens")
 }
 

@@ -76,7 +76,7 @@ impl Kept {
 fn open_in(server: &Server, clock: &Clock, book: Book, observer: Arc<dyn Observer>) -> RedisOpened {
     let opening = RedisOpening {
         settings: &server.settings(),
-        secret: Some([7; 32]),
+        secrets: Some([7; 32].into()),
         clock: clock.clone(),
         trouble: Arc::new(Trouble::default()),
         patience: Span::ZERO,
