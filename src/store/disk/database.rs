@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -348,14 +349,24 @@ fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row { slot: row.get(0)?, record: row.get(1)?, activity: row.get(2)?, jar: row.get(3)? })
 }
 
+/// How often the lock is tried, and how far apart: half a second in all. Whoever held it may be leaving just now, and a program
+/// that starts another has its open files twice until that one has begun.
+const LOCK_LOOKS: u32 = 25;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// SQLite's own locks are for each transaction; this one says that a gateway lives here.
 fn lock(path: &Path) -> Result<File, StoreFault> {
     let directory = |source| StoreFault::Directory { path: path.to_path_buf(), source };
     let lock = private(&path.join("lock")).map_err(directory)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreFault::InUse { path: path.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(directory(source)),
+    let mut looks = LOCK_LOOKS;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if looks > 0 => std::thread::sleep(BETWEEN_LOOKS),
+            Err(TryLockError::WouldBlock) => return Err(StoreFault::InUse { path: path.to_path_buf() }),
+            Err(TryLockError::Error(source)) => return Err(directory(source)),
+        }
+        looks -= 1;
     }
 }
 
