@@ -107,7 +107,7 @@ fn split_chunk(name: &[u8]) -> Option<(&[u8], usize)> {
     Some((base, std::str::from_utf8(number).ok()?.parse().ok()?))
 }
 
-/// How the id is taken out of a cookie's value. In every form quotes and escapes are no part of the id ([`text_of`]).
+/// How the id is taken out of a cookie's value. In every form quotes and escapes are no part of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extract {
     /// The value is the id.
