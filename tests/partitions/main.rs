@@ -40,7 +40,7 @@ const ROUNDS: usize = 3;
 const STEPS: usize = 25;
 
 /// How many seeds are run where nobody says otherwise.
-const USUAL: u64 = 150;
+const USUAL: u64 = 40;
 
 /// So many failures are enough to look at.
 const ENOUGH: usize = 10;
