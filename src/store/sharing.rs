@@ -16,6 +16,7 @@ use super::journal::Changed;
 use super::restore::Stored;
 use super::table::{Table, UserKey};
 use super::{Event, EventKind};
+use crate::clock::Stopwatch;
 use crate::session::gate::Standing;
 use crate::session::identity::Identity;
 use crate::session::profile::CookieKind;
@@ -59,6 +60,8 @@ pub(super) struct Sharing {
     budget: Mutex<Budget>,
     /// Held while stored sessions are taken over: two of one name must not become two.
     taking_over: Mutex<()>,
+    /// Since when other policies than before have been in force here.
+    other_policies: Mutex<Option<Stopwatch>>,
 }
 
 /// The look-ups of this second, by address. Bounded by what is asked in a second.
@@ -91,6 +94,7 @@ impl Sharing {
                 owed: Mutex::default(),
                 budget: Mutex::default(),
                 taking_over: Mutex::default(),
+                other_policies: Mutex::default(),
             },
             asked,
         )
@@ -150,6 +154,20 @@ impl Table {
             }
         }
         unknown
+    }
+
+    /// Other policies are about to be in force here.
+    pub(super) fn note_other_policies(&self) {
+        if let Some(sharing) = &self.sharing {
+            *sharing.other_policies.lock() = Some(Stopwatch::start());
+        }
+    }
+
+    /// For how long from now others may not have heard of the policies that are in force here, where that takes `long`. By
+    /// earlier ones they may have stored activity more seldom; with the new ones they store all.
+    pub(super) fn unheard_for(&self, long: Duration) -> Duration {
+        let since = self.sharing.as_ref().and_then(|sharing| *sharing.other_policies.lock());
+        since.map_or(Duration::ZERO, |since| long.saturating_sub(Duration::from_micros(since.elapsed_us())))
     }
 
     /// Learns from the store which sessions `identity` has elsewhere, before somebody signs in as it. A store that cannot
@@ -259,8 +277,8 @@ impl Table {
         if merged.ended {
             self.after_end_elsewhere(cell, now);
         }
-        if merged.ended_here {
-            // Where it was stored before, it was lost, or somebody did not know.
+        // Where it was stored before, an end was lost, or somebody did not know; activity was noted at the visitor's old home.
+        if merged.ended_here || (merged.identity && merged.active_here) {
             self.mark(cell, Changed::RECORD);
         }
         self.with(cell, now, |_| ());

@@ -7,7 +7,7 @@ use tenure::store::{Enrolled, SessionRef};
 
 use crate::model::Fact;
 use crate::store_support::{identity, key, secs, token};
-use crate::world::{REASONS, SKEW, USERS, World, one, some_terms};
+use crate::world::{REASONS, SKEW, Site, USERS, World, one, some_terms};
 
 impl World {
     pub(crate) fn step(&mut self) {
@@ -165,7 +165,7 @@ impl World {
 
     /// Time passes: first as much as activity may wait to be written, then more.
     fn wait(&mut self) {
-        self.advance(secs(1 + 600 / 60));
+        self.advance(secs(600 / 60));
         self.write_activity();
         let seconds = self.random.pick(&[1, 5, 20, 30, 50, 61]);
         self.tell(format!("{seconds} s pass"));
@@ -174,16 +174,23 @@ impl World {
 
     /// The activity of whoever can write is stored.
     pub(crate) fn write_activity(&mut self) {
-        for at in 0..self.sites.len() {
-            let site = &self.sites[at];
-            let Some(replica) = site.replica.as_ref().filter(|_| site.link.passes()) else { continue };
-            let (number, table) = (replica.number, self.table(at));
-            // Two batches: the first may have been under way.
-            let is_safe = self.runtime.block_on(async { table.safe().await.and(table.safe().await) }).is_ok();
-            if is_safe && !self.replica(at).is_troubled() {
-                self.activity_is_stored(number);
+        let sites = 0..self.sites.len();
+        let could: Vec<usize> = sites.filter(|at| self.writes_at(*at)).collect();
+        // What could not be written a moment before is tried again a second later.
+        self.advance(secs(1));
+        for at in could {
+            if self.writes_at(at) && !self.replica(at).is_troubled() {
+                self.activity_is_stored(self.replica(at).number);
             }
         }
+    }
+
+    fn writes_at(&self, at: usize) -> bool {
+        let Site { link, replica, .. } = &self.sites[at];
+        let Some(replica) = replica.as_ref().filter(|_| link.passes()) else { return false };
+        // Two batches: the first may have been under way.
+        let safe = async { replica.table.safe().await.and(replica.table.safe().await) };
+        self.runtime.block_on(safe).is_ok()
     }
 
     /// The store knows when sessions were active at this gateway, and knew it before anybody could take them for idle.

@@ -10,6 +10,7 @@ use tenure::session::{EndReason, Moment, SessionId};
 use tenure::store::SessionRef;
 
 use crate::replica::{Replica, Terms};
+use crate::store_support::secs;
 use crate::world::{REASONS, SKEW, World};
 
 /// How long it may take until all agree: far longer than it takes.
@@ -151,9 +152,14 @@ impl World {
 
     fn agree(&mut self) {
         let began = Stopwatch::start();
-        while let Err(why) = self.is_agreed() {
+        for tried in 1.. {
+            let Err(why) = self.is_agreed() else { break };
             assert!(began.elapsed_us() < PATIENCE_US, "they never agree: {why}");
             std::thread::sleep(Duration::from_millis(10));
+            // Activity that could not be stored is tried again a second later.
+            if tried % 100 == 0 {
+                self.advance(secs(1));
+            }
         }
     }
 
@@ -221,8 +227,8 @@ impl World {
         }
         for naive in &self.sessions {
             let n = naive.value();
-            let here = self.runtime.block_on(self.replica(0).look(n)).0;
             loop {
+                let here = self.runtime.block_on(self.replica(0).look(n)).0;
                 let there = self.runtime.block_on(witness.look(n)).0;
                 if kind(&here) == kind(&there) {
                     break;

@@ -25,6 +25,9 @@ const POLICY: &str = "policy";
 /// Faster than gateways beat otherwise: a seed is short, and waits for many of them.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// For how long a gateway does not ask again for a value that nobody knew, and says so itself.
+const BELIEVED_US: u64 = 1_000_000;
+
 /// What a policy says, in few enough bytes for a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
@@ -168,7 +171,13 @@ impl Replica {
         match self.table.look_up(key(n), now) {
             (Standing::Unseen, session) if !silent.is_empty() => (Standing::Unavailable, session),
             (Standing::Unseen, session) => {
-                self.unknown.lock().entry(n).or_insert_with(Stopwatch::start);
+                let mut unknown = self.unknown.lock();
+                let since = unknown.entry(n).or_insert_with(Stopwatch::start);
+                // It was asked again.
+                if since.elapsed_us() >= BELIEVED_US {
+                    *since = Stopwatch::start();
+                }
+                drop(unknown);
                 (Standing::Unseen, session)
             }
             found => found,
@@ -178,7 +187,7 @@ impl Replica {
     /// Whether it has said lately that nobody knows the value: then it does not ask again.
     pub(crate) fn was_unknown(&self, n: u64) -> bool {
         let mut unknown = self.unknown.lock();
-        unknown.retain(|_, since| since.elapsed_us() < 1_100_000);
+        unknown.retain(|_, since| since.elapsed_us() < BELIEVED_US + 100_000);
         unknown.contains_key(&n)
     }
 

@@ -234,6 +234,33 @@ async fn who_was_active_elsewhere_is_not_idle() {
     assert_eq!(a.recorder.ends(), [], "it is told once");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stricter_policy_ends_nobody_who_was_active_elsewhere() {
+    let server = Server::start();
+    let idle_after = |minutes: u64| Policy { idle_timeout: Some(secs(minutes * 60)), ..Policy::default() };
+    let [a, b] = gateways(&server, idle_after(24 * 60));
+    let session = a.sign_in("ann", 1).await;
+    let idle = a.sign_in("ann", 2).await;
+    assert!(b.is_live(1).await && b.is_live(2).await);
+    a.clock.advance(secs(20 * 60));
+    assert!(a.table.note_request(&session, key(1), true, a.clock.now()));
+    // It is stored once in 24 minutes, and was at the sign-in: nobody else knows. Then both hear of the policy.
+    b.table.set_book(book(idle_after(15)), b.clock.now());
+    let later = tokio::spawn({
+        let (table, now) = (Arc::clone(&a.table), a.clock.now());
+        async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            table.set_book(book(idle_after(15)), now);
+        }
+    });
+    b.table.sweep(b.clock.now());
+    assert!(b.is_live(1).await);
+    later.await.unwrap();
+    assert!(matches!(b.judged(2).await, Standing::Ended { reason: EndReason::IdleTimeout, .. }));
+    assert!(a.is_live(1).await && !a.table.inspect(&session, a.clock.now(), |s| s.is_over()));
+    until("it is heard", || a.table.inspect(&idle, a.clock.now(), |s| s.is_over())).await;
+}
+
 #[tokio::test]
 async fn beyond_the_limit_one_of_two_gateways_holds_back() {
     let server = Server::start();

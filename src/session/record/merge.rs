@@ -16,6 +16,8 @@ pub struct Merged {
     pub ended: bool,
     /// It is over here, and the store does not know.
     pub ended_here: bool,
+    /// It was active here after what the store knows of.
+    pub active_here: bool,
     /// Its user is another one than before, or was unknown; or has other roles.
     pub identity: bool,
     /// The keys that it held before and does not hold now, and those that it holds now.
@@ -40,7 +42,8 @@ impl Session {
         let as_late = theirs.times.signed_in_at == self.times.signed_in_at;
         let identity = later || (as_late && !is_changed);
         let ended_here = self.ended().is_some() && !matches!(theirs.state, State::Ended(_));
-        let mut merged = Merged { ended_here, ..Merged::default() };
+        let active_here = self.times.last_active_at > theirs.times.last_active_at;
+        let mut merged = Merged { ended_here, active_here, ..Merged::default() };
         if identity && self.identity.as_deref() != theirs.identity.as_ref() {
             self.identity = theirs.identity.map(Arc::new);
             merged.identity = true;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use redis::Value;
 
-use super::layout::{Home, Said, bytes, id_bytes, number, read_pointer, term};
+use super::layout::{Home, Said, bytes, home_alone, id_bytes, number, read_pointer, term};
 use super::link::LuaScript;
 use super::writer::{Port, WriteFault, epoch_arg};
 use crate::session::{Moment, TokenKey};
@@ -53,18 +53,20 @@ pub(super) async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<
 /// Asks the store when the session was last active, and has it judged by that.
 pub(super) async fn ask_activity(port: &Port, cell: &Arc<Cell>, at: Moment) -> Result<(), WriteFault> {
     // Others may not have stored yet what a server that took another's place does not have.
-    if port.replica.epoch() == 0 || !port.link.is_settled() {
+    if port.replica.epoch() == 0 || !port.link.is_settled() || !port.policies_unheard_for().is_zero() {
         return Err(WriteFault::Unsettled);
     }
     let home = port.replica.home(cell);
-    let active = match active_at(port, home, cell).await? {
+    let is_stored = cell.slot.load(Ordering::Relaxed) != 0;
+    let moved =
+        if is_stored && home == home_alone(cell.id) { moved_to(port, home, cell).await? } else { None };
+    let active = match active_at(port, moved.unwrap_or(home), cell).await? {
         Some(active) => active,
         // Nobody else can know it.
-        None if cell.slot.load(Ordering::Relaxed) == 0 => None,
-        // Somebody may have signed in on it elsewhere, and this gateway has not heard of that yet.
+        None if !is_stored => None,
         None => {
-            let moved = find_moved(port, home, cell).await?;
-            active_at(port, moved, cell).await?.ok_or(WriteFault::Unsettled)?
+            port.replica.table.mark(cell, Changed::RECORD);
+            return Err(WriteFault::Unsettled);
         }
     };
     port.replica.table.heard(cell, active, at, port.clock.now());
@@ -86,9 +88,9 @@ async fn active_at(port: &Port, home: Home, cell: &Arc<Cell>) -> Result<Option<O
     }
 }
 
-/// Where its tokens say that the session is kept now, with what is kept there taken over. Where they say nothing else, it is
-/// stored again.
-async fn find_moved(port: &Port, home: Home, cell: &Arc<Cell>) -> Result<Home, WriteFault> {
+/// Where its tokens say that a visitor's session is kept since somebody signed in on it at another gateway, of which this one
+/// has not heard yet; with what is kept there taken over. What stands at its old home may be left over from before.
+async fn moved_to(port: &Port, home: Home, cell: &Arc<Cell>) -> Result<Option<Home>, WriteFault> {
     let keys: Vec<TokenKey> = cell.session.lock().keys().collect();
     for key in keys {
         let answer = port.link.call(redis::cmd("GET").arg(port.layout.token(key))).await?;
@@ -96,9 +98,8 @@ async fn find_moved(port: &Port, home: Home, cell: &Arc<Cell>) -> Result<Home, W
             && (id, other != home) == (cell.id, true)
         {
             port.follow(other).await?;
-            return Ok(other);
+            return Ok(Some(other));
         }
     }
-    port.replica.table.mark(cell, Changed::RECORD);
-    Err(WriteFault::Unsettled)
+    Ok(None)
 }

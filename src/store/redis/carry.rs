@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 use tokio::task::{JoinSet, LocalSet};
 
+use super::claim::POINTER;
 use super::layout::{
     Home, Layout, Row, Said, audit_entry, bytes, home_alone, home_of, id_bytes, number, pointer, read_answer,
     term,
@@ -15,7 +16,7 @@ use super::layout::{
 use super::link::{Link, LinkFault};
 use super::pace::Pace;
 use super::replica::{JarChange, Pointer, Put, Write};
-use super::writer::{POINTER, READ, WRITE, WriteFault, write_args, write_keys};
+use super::writer::{READ, WRITE, WriteFault, write_args, write_keys};
 use super::{
     KEYED_BY, RedisFault, SECRET, TAKING_IN, Unseen, clock_offset, facts, found_secret, in_time, runtime,
 };

@@ -64,13 +64,13 @@ impl Facts {
         values(&self.known.lock())
     }
 
-    /// From now on `hear` is told of changes; at once, for what has changed since the store was opened.
+    /// From now on `hear` is told of changes.
     pub(super) fn on_change(&self, hear: Option<Box<OnFacts>>) {
         *self.hears.lock() = hear;
-        self.tell();
     }
 
-    fn tell(&self) {
+    /// Tells of the facts as they are now.
+    pub(super) fn tell(&self) {
         if let Some(hear) = &*self.hears.lock() {
             hear(self.values());
         }

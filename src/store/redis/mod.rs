@@ -6,6 +6,7 @@
 
 mod activity;
 mod carry;
+mod claim;
 mod facts;
 mod layout;
 mod link;
@@ -146,13 +147,14 @@ impl From<WriteFault> for RedisFault {
 }
 
 impl Redis {
-    /// Opens the store. The book follows from the facts that it keeps.
+    /// Opens the store. The book follows from the facts that it keeps; from other ones too, where they turn out to be others
+    /// before the first session is read.
     ///
     /// # Errors
     /// [`RedisFault`], or what `book` says of the facts.
     pub fn open<E: From<RedisFault>>(
         opening: &RedisOpening<'_>,
-        book: impl FnOnce(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
+        book: impl FnMut(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
         observer: Arc<dyn Observer>,
     ) -> Result<RedisOpened, E> {
         Self::open_at(Pace::default(), opening, book, observer)
@@ -165,7 +167,7 @@ impl Redis {
     pub fn open_at<E: From<RedisFault>>(
         pace: Pace,
         opening: &RedisOpening<'_>,
-        book: impl FnOnce(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
+        mut book: impl FnMut(&HashMap<String, Vec<u8>>) -> Result<Book, E>,
         observer: Arc<dyn Observer>,
     ) -> Result<RedisOpened, E> {
         // On a thread of its own: whoever opens may be on a runtime, which must not be waited on from within.
@@ -175,12 +177,17 @@ impl Redis {
         })?;
         let clock = opening.clock.shifted(found.offset_ms);
         let facts = found.facts.values();
-        let book = book(&facts)?;
+        let first_book = book(&facts)?;
         let journal = Journal::new();
         let (sharing, asked) = Sharing::new();
         let audit = Audit::shared(Arc::clone(&journal));
-        let table =
-            Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, Some(sharing)));
+        let table = Arc::new(Table::with_journal(
+            first_book,
+            observer,
+            Some(Arc::clone(&journal)),
+            audit,
+            Some(sharing),
+        ));
         let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secrets, found.facts);
         let replica = Arc::new(replica);
         let settings = opening.settings.clone();
@@ -193,9 +200,16 @@ impl Redis {
             patience: opening.patience,
             stopped,
         };
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let follower = spawn("store-follow", move |runtime| follower.run(runtime, &ready))?;
-        let _begun = is_ready.recv();
+        let (tell, told) = std::sync::mpsc::channel();
+        replica.facts.on_change(Some(Beginning::hear(tell.clone())));
+        let follower = spawn("store-follow", move |runtime| follower.run(runtime, &tell))?;
+        let mut facts = facts;
+        while let Ok(Beginning::Facts(newer, taken)) = told.recv() {
+            table.set_book(book(&newer)?, clock.now());
+            facts = newer;
+            drop(taken);
+        }
+        replica.facts.on_change(None);
         let writer = spawn("store", {
             let (journal, trouble) = (Arc::clone(&journal), Arc::clone(&opening.trouble));
             move |runtime| {
@@ -211,6 +225,7 @@ impl Redis {
     /// From now on `hear` is told when facts are other ones than before; and at once, for they may be already.
     pub fn on_facts(&self, hear: Box<OnFacts>) {
         self.replica.facts.on_change(Some(hear));
+        self.replica.facts.tell();
     }
 }
 
@@ -244,10 +259,31 @@ impl Ports {
         let link = Link::new(&self.settings, self.pace, move || replica.mark_all());
         Port {
             link,
+            pace: self.pace,
             layout: Layout::new(&self.settings.prefix),
             replica: Arc::clone(&self.replica),
             clock: self.clock.clone(),
         }
+    }
+}
+
+/// What the follower tells whoever opens the store.
+enum Beginning {
+    /// The facts are other ones than those that the book follows from. It goes on once the sender is dropped.
+    Facts(HashMap<String, Vec<u8>>, std::sync::mpsc::Sender<()>),
+    /// All that can be read was read.
+    Ready,
+}
+
+impl Beginning {
+    /// Waits with every change of the facts until the book follows from them: no session is read under another one.
+    fn hear(opener: std::sync::mpsc::Sender<Self>) -> Box<OnFacts> {
+        Box::new(move |facts| {
+            let (taking, taken) = std::sync::mpsc::channel();
+            if opener.send(Self::Facts(facts, taking)).is_ok() {
+                let _dropped = taken.recv();
+            }
+        })
     }
 }
 
@@ -261,14 +297,14 @@ struct Follower {
 }
 
 impl Follower {
-    fn run(self, runtime: &tokio::runtime::Runtime, ready: &std::sync::mpsc::Sender<()>) {
+    fn run(self, runtime: &tokio::runtime::Runtime, opener: &std::sync::mpsc::Sender<Beginning>) {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(runtime, async {
             let port = Rc::new(self.ports.open());
             let pace = self.ports.pace;
             let watch = Watch::new(Rc::clone(&port), pace, Arc::clone(&self.trouble), self.patience);
             watch.begin().await;
-            let _nobody_waits = ready.send(());
+            let _nobody_waits = opener.send(Beginning::Ready);
             tokio::task::spawn_local(Reader::new(Rc::clone(&port)).run(self.asked));
             tokio::task::spawn_local(watch.run());
             let _stopped = self.stopped.await;

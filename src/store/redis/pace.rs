@@ -28,6 +28,11 @@ impl Pace {
         self.0
     }
 
+    /// After this long (0.75 s) every gateway has looked whether the store is what it was.
+    pub(super) fn noticed(self) -> Duration {
+        self.0 * 3 / 2
+    }
+
     /// The longest that a call takes (0.5 s); a server answers within a millisecond, or something is wrong with it.
     pub(super) fn answer(self) -> Duration {
         self.0

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +13,7 @@ use super::layout::{Home, bytes, id_bytes, number, read_pointer, read_record};
 use super::writer::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, SessionId, TokenKey};
+use crate::store::cell::Cell;
 use crate::store::sharing::{Inquiry, Question};
 
 /// For how long nobody asks again for a token that is unknown: a browser repeats it with every request.
@@ -79,16 +81,21 @@ impl Reader {
     async fn look_up(&self, question: Question, at: Moment) -> Result<(), WriteFault> {
         match question {
             Question::Token(key) => self.find(key).await,
-            Question::Activity(cell) => ask_activity(&self.port, &cell, at).await,
+            Question::Activity(cell) => self.ask_activity(&cell, at).await,
             Question::User(user) => {
                 self.port.follow(self.port.replica.home_of_user(&user)).await?;
                 // Whoever is idle everywhere takes no place.
                 for cell in self.port.replica.table.unsure_of(&user, at) {
-                    ask_activity(&self.port, &cell, at).await?;
+                    self.ask_activity(&cell, at).await?;
                 }
                 Ok(())
             }
         }
+    }
+
+    async fn ask_activity(&self, cell: &Arc<Cell>, at: Moment) -> Result<(), WriteFault> {
+        tokio::time::sleep(self.port.policies_unheard_for()).await;
+        ask_activity(&self.port, cell, at).await
     }
 
     async fn find(&self, key: TokenKey) -> Result<(), WriteFault> {

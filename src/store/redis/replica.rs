@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -28,6 +28,8 @@ pub(super) struct Replica {
     versions: Mutex<HashMap<Home, u64>>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
     epoch: AtomicU64,
+    /// Whether no other gateway has beaten lately.
+    is_alone: AtomicBool,
     journal: Arc<Journal>,
     /// Once this is safe, the store has everything that this gateway knew when it was last told to store it. `None` for
     /// nothing.
@@ -86,7 +88,19 @@ impl Replica {
     pub(super) fn new(table: Arc<Table>, journal: Arc<Journal>, secrets: &Secrets, facts: Facts) -> Self {
         let (sealer, accepts) = (Sealer::new(secrets), secrets.proofs());
         let (versions, epoch, marked) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { table, sealer, name: random_bytes(), accepts, versions, epoch, journal, marked, facts }
+        let is_alone = AtomicBool::new(true);
+        Self {
+            table,
+            sealer,
+            name: random_bytes(),
+            accepts,
+            versions,
+            epoch,
+            is_alone,
+            journal,
+            marked,
+            facts,
+        }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -95,6 +109,14 @@ impl Replica {
 
     pub(super) fn set_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_alone(&self, is_alone: bool) {
+        self.is_alone.store(is_alone, Ordering::Relaxed);
     }
 
     /// Where the sessions of a user are kept.
@@ -120,6 +142,11 @@ impl Replica {
             Some(identity) => home == home_of(&image.app, &identity.tenant, &identity.user),
             None => home == home_alone(image.id),
         }
+    }
+
+    /// Whether somebody has signed in on that session, as far as is known here.
+    pub(super) fn is_identified(&self, id: SessionId) -> bool {
+        self.table.cell_by_id(id).is_some_and(|cell| cell.session.lock().identity.is_some())
     }
 
     /// How far the home was followed; 0 for not at all.

@@ -65,6 +65,8 @@ impl Watch {
         };
         // Should it be lost once more meanwhile, then the connection with it: everything is marked anew.
         if replica.is_merged() {
+            // Whoever begins with the new epoch must find the policies that were set.
+            replica.facts.follow(&self.port).await?;
             let merged = layout.whole("merged");
             link.call(redis::cmd("SADD").arg(&merged).arg(replica.name.as_slice())).await?;
             link.call(redis::cmd("PEXPIRE").arg(&merged).arg(60_000)).await?;
@@ -97,7 +99,6 @@ impl Watch {
         replica.set_epoch(epoch);
         self.generation.set(link.generation());
         self.without_epoch.set(None);
-        replica.facts.follow(&self.port).await?;
         tracing::info!(epoch, "the store holds again what the gateways know");
         Ok(())
     }

@@ -94,6 +94,11 @@ impl Watch {
     pub(super) async fn begin(self: &Rc<Self>) {
         let began = Stopwatch::start();
         self.trouble.is_reading(true);
+        let is_registered = self.register(self.port.clock.now()).await.is_ok();
+        if is_registered && !self.others.borrow().is_empty() {
+            // The server may have lost something a moment ago: then the others notice with their next beat, and put it back.
+            tokio::time::sleep(self.pace.noticed()).await;
+        }
         self.beat_once(false).await;
         let is_ready = || self.port.replica.epoch() != 0 && self.trouble.has_read_all();
         while !is_ready() && !has_passed(began, self.pace.beginning()) {
@@ -261,6 +266,7 @@ impl Watch {
             others.insert(name.to_vec(), Stopwatch::start());
         }
         others.retain(|_, seen| !has_passed(*seen, self.pace.gone_after().to_std()));
+        self.port.replica.set_alone(others.is_empty());
     }
 
     /// What was announced and may not have been heard.

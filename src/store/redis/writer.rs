@@ -1,6 +1,6 @@
 //! What this gateway makes of sessions, on its way to the store: one batch after the other, the homes of a batch at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,9 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::activity::{ask_activity, touch};
-use super::layout::{Home, Layout, Said, home_alone, id_bytes, pointer, read_answer, read_pointer};
+use super::claim::{Claimed, claim_all};
+use super::layout::{Home, Layout, Said, home_alone, id_bytes, read_answer};
 use super::link::{Link, LinkFault, LuaScript};
-use super::replica::{Changes, Pointer, Put, Replica, Write};
+use super::pace::Pace;
+use super::replica::{Changes, Put, Replica, Write};
 use crate::clock::Clock;
 use crate::session::{Moment, SessionId, Span};
 use crate::store::Trouble;
@@ -40,7 +42,6 @@ const SELDOMEST: Span = Span::from_secs(60);
 
 pub(super) static WRITE: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
-pub(super) static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
 pub(super) static READ: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
 
@@ -64,12 +65,21 @@ pub(super) enum WriteFault {
 /// One connection to the store, with what both directions need.
 pub(super) struct Port {
     pub(super) link: Link,
+    pub(super) pace: Pace,
     pub(super) layout: Layout,
     pub(super) replica: Arc<Replica>,
     pub(super) clock: Clock,
 }
 
 impl Port {
+    /// For how long from now others may store the activity of sessions by policies that are not in force here any more.
+    pub(super) fn policies_unheard_for(&self) -> Duration {
+        match self.replica.is_alone() {
+            true => Duration::ZERO,
+            false => self.replica.table.unheard_for(self.pace.noticed()),
+        }
+    }
+
     /// Reads what was stored of a home since this gateway looked last.
     pub(super) async fn follow(&self, home: Home) -> Result<(), WriteFault> {
         let mut keys = self.layout.home(home).to_vec();
@@ -271,33 +281,30 @@ impl Writer {
         while tasks.join_next().await.is_some() {}
     }
 
+    /// With a fault comes what is left to be written.
     async fn write_rest(
         &self,
-        facts: Facts,
+        mut facts: Facts,
         entries: Vec<Entry>,
     ) -> Result<(), (WriteFault, Facts, Vec<Entry>)> {
-        match self.try_write_rest(&facts, &entries).await {
-            Ok(()) => Ok(()),
-            Err(why) => Err((why, facts, entries)),
+        let Port { link, layout, replica, clock, .. } = &*self.port;
+        while let Some((name, value)) = facts.pop_first() {
+            if let Err(why) = replica.facts.write(&self.port, name, &value, clock.now()).await {
+                facts.insert(name, value);
+                return Err((why, facts, entries));
+            }
         }
-    }
-
-    async fn try_write_rest(&self, facts: &Facts, entries: &[Entry]) -> Result<(), WriteFault> {
-        let Port { link, layout, replica, clock } = &*self.port;
-        for (name, value) in facts {
-            replica.facts.write(&self.port, name, value, clock.now()).await?;
-        }
-        for entry in entries {
-            let Ok(line) = serde_json::to_vec(&entry.found()) else { continue };
-            let mut add = redis::cmd("XADD");
-            add.arg(layout.whole("audit"))
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(crate::store::audit::SHARED)
-                .arg("*")
-                .arg("e")
-                .arg(line);
-            link.call(&add).await?;
+        let mut entries = VecDeque::from(entries);
+        while let Some(entry) = entries.front() {
+            if let Ok(line) = serde_json::to_vec(&entry.found()) {
+                let mut add = redis::cmd("XADD");
+                let most = crate::store::audit::SHARED;
+                add.arg(layout.whole("audit")).arg("MAXLEN").arg("~").arg(most).arg("*").arg("e").arg(line);
+                if let Err(why) = link.call(&add).await {
+                    return Err((why.into(), facts, entries.into()));
+                }
+            }
+            entries.pop_front();
         }
         Ok(())
     }
@@ -336,8 +343,8 @@ async fn write_home(
         if write.puts.is_empty() {
             return Ok(());
         }
-        for held in &write.pointers {
-            claim(port, home, held, now).await?;
+        if claim_all(port, &write, now).await? == Claimed::Moved {
+            continue;
         }
         match store(port, &write, now).await? {
             Said::Stored(version, ended_before) => {
@@ -432,22 +439,6 @@ fn put_args(put: &Put, by: [u8; 8]) -> [Vec<u8>; 7] {
 pub(super) fn proposed_version(now: Moment) -> u64 {
     let [chance] = crate::store::random_bytes::<1>();
     now.unix_ms().saturating_mul(256) + u64::from(chance)
-}
-
-/// Says in the store whose the token is. Where another session holds it, that one is met first.
-async fn claim(port: &Port, home: Home, pointer_to: &Pointer, now: Moment) -> Result<(), WriteFault> {
-    let keys = [port.layout.token(pointer_to.key)];
-    let value = pointer(home, pointer_to.id);
-    let args = |force: &str| [value.clone(), pointer_to.ttl.to_string().into(), force.into()];
-    let Said::Held(other) = port.eval(&POINTER, &keys, &args("0")).await? else { return Ok(()) };
-    let Some((other_home, other_id)) = read_pointer(&other) else { return Err(WriteFault::Answer) };
-    if port.replica.table.cell_by_id(other_id).is_none() {
-        port.follow(other_home).await?;
-    }
-    if port.replica.table.holds_after_all(pointer_to.key, pointer_to.id, other_id, now) {
-        port.eval(&POINTER, &keys, &args("1")).await?;
-    }
-    Ok(())
 }
 
 /// The store has it.

@@ -73,7 +73,7 @@ impl Kept {
     }
 }
 
-fn open_in(server: &Server, clock: &Clock, book: Book, observer: Arc<dyn Observer>) -> RedisOpened {
+fn open_in(server: &Server, clock: &Clock, book: &Book, observer: Arc<dyn Observer>) -> RedisOpened {
     let opening = RedisOpening {
         settings: &server.settings(),
         secrets: Some([7; 32].into()),
@@ -81,12 +81,12 @@ fn open_in(server: &Server, clock: &Clock, book: Book, observer: Arc<dyn Observe
         trouble: Arc::new(Trouble::default()),
         patience: Span::ZERO,
     };
-    Redis::open::<RedisFault>(&opening, |_| Ok(book), observer).expect("the store opens")
+    Redis::open::<RedisFault>(&opening, |_| Ok(book.clone()), observer).expect("the store opens")
 }
 
 pub(super) fn open(book: Book, observer: Arc<dyn Observer>) -> Kept {
     let (server, clock) = (Server::start(), Clock::manual(AT));
-    let RedisOpened { table, redis, .. } = open_in(&server, &clock, book.clone(), observer);
+    let RedisOpened { table, redis, .. } = open_in(&server, &clock, &book, observer);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     Kept { table, redis: Some(redis), server, clock, book: Mutex::new(book), runtime }
 }
@@ -119,8 +119,7 @@ impl Drop for Kept {
         }
         drop(self.redis.take());
         let left = images(&self.table);
-        let found =
-            open_in(&self.server, &self.clock, self.book.lock().clone(), Arc::new(Recorder::default()));
+        let found = open_in(&self.server, &self.clock, &self.book.lock(), Arc::new(Recorder::default()));
         let began = Stopwatch::start();
         while images(&found.table) != left && began.elapsed_us() < 5_000_000 {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,0 +1,52 @@
+//! Whose a token is, as the store has it: a pointer from the token to the session and its home.
+
+use super::layout::{Home, Said, home_alone, pointer, read_pointer};
+use super::link::LuaScript;
+use super::replica::{Pointer, Write};
+use super::writer::{Port, WriteFault};
+use crate::session::Moment;
+
+pub(super) static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
+
+/// What came of saying whose a token is.
+#[derive(PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// Said, or not to be said.
+    Settled,
+    /// Somebody signed in on the visitor's session at another gateway, and it is kept elsewhere now; this gateway has just
+    /// heard of it.
+    Moved,
+}
+
+/// Says in the store whose the token is. Where another session holds it, that one is met first.
+async fn claim(port: &Port, home: Home, pointer_to: &Pointer, now: Moment) -> Result<Claimed, WriteFault> {
+    let keys = [port.layout.token(pointer_to.key)];
+    let value = pointer(home, pointer_to.id);
+    let args = |how: &str| [value.clone(), pointer_to.ttl.to_string().into(), how.into()];
+    let how = if home == home_alone(pointer_to.id) { "2" } else { "0" };
+    let Said::Held(other) = port.eval(&POINTER, &keys, &args(how)).await? else {
+        return Ok(Claimed::Settled);
+    };
+    let Some((other_home, other_id)) = read_pointer(&other) else { return Err(WriteFault::Answer) };
+    let is_same = other_id == pointer_to.id;
+    if is_same || port.replica.table.cell_by_id(other_id).is_none() {
+        port.follow(other_home).await?;
+    }
+    if is_same && port.replica.is_identified(other_id) {
+        return Ok(Claimed::Moved);
+    }
+    if is_same || port.replica.table.holds_after_all(pointer_to.key, pointer_to.id, other_id, now) {
+        port.eval(&POINTER, &keys, &args("1")).await?;
+    }
+    Ok(Claimed::Settled)
+}
+
+/// Says so of all tokens of what is to be stored, before it is.
+pub(super) async fn claim_all(port: &Port, write: &Write, now: Moment) -> Result<Claimed, WriteFault> {
+    for held in &write.pointers {
+        if claim(port, write.home, held, now).await? == Claimed::Moved {
+            return Ok(Claimed::Moved);
+        }
+    }
+    Ok(Claimed::Settled)
+}
