@@ -112,8 +112,8 @@ impl World {
     }
 
     fn sever(&mut self, at: usize, news_alone: bool) {
-        let names = self.sites[at].link.sever(news_alone);
-        self.database.hang_up(&names);
+        let severed = self.sites[at].link.sever(news_alone);
+        self.database.hang_up(severed.names());
     }
 
     /// What was held back passes late, or is lost with its connection.

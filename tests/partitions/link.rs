@@ -83,21 +83,35 @@ impl Link {
         *self.flows.borrow() == Flows { commands: Flow::Passes, news: Flow::Passes }
     }
 
-    /// Breaks all connections, or those that announcements come by. Returns the server's names of them: what it has not read
-    /// of them yet it would still carry out.
-    pub(crate) fn sever(&self, news_alone: bool) -> Vec<SocketAddr> {
+    /// All connections, or those that announcements come by: they break when what is returned is dropped. By then the server
+    /// should have hung up: what it has not read of them yet it would still carry out.
+    pub(crate) fn sever(&self, news_alone: bool) -> Severed {
         let mut wires = self.wires.lock();
         let goes = |wire: &mut Wire| !news_alone || wire.is_news.load(Ordering::Acquire);
-        let gone: Vec<Wire> = wires.extract_if(.., goes).collect();
-        gone.iter().for_each(|wire| wire.task.abort());
-        gone.iter().map(|wire| wire.name).collect()
+        Severed(wires.extract_if(.., goes).collect())
+    }
+}
+
+/// Connections about to break.
+pub(crate) struct Severed(Vec<Wire>);
+
+impl Severed {
+    /// By which the server knows them; of no other connection as long as this lives.
+    pub(crate) fn names(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().map(|wire| wire.name)
+    }
+}
+
+impl Drop for Severed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|wire| wire.task.abort());
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.sever(false);
+        drop(self.sever(false));
     }
 }
 

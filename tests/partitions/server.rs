@@ -32,7 +32,7 @@ impl Database {
     }
 
     /// Breaks these connections before the server has carried out what it has not read of them.
-    pub(crate) fn hang_up(&mut self, names: &[SocketAddr]) {
+    pub(crate) fn hang_up(&mut self, names: impl Iterator<Item = SocketAddr>) {
         for name in names {
             // One that is gone already is what was wanted.
             let _gone = redis::cmd("CLIENT").arg("KILL").arg("ADDR").arg(name.to_string()).exec(&mut self.0);

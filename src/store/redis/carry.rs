@@ -16,6 +16,7 @@ use super::layout::{
 use super::link::{Link, LinkFault};
 use super::pace::Pace;
 use super::replica::{JarChange, Pointer, Put, Write};
+use super::versions::Base;
 use super::writer::{READ, WRITE, WriteFault, write_args, write_keys};
 use super::{
     KEYED_BY, RedisFault, SECRET, TAKING_IN, Unseen, clock_offset, facts, found_secret, in_time, runtime,
@@ -317,7 +318,7 @@ impl Incoming {
                 Some(identity) => home_of(&image.app, &identity.tenant, &identity.user),
                 None => home_alone(image.id),
             };
-            let base = self.versions.get(&home).copied().unwrap_or(0);
+            let base = Base::of(self.versions.get(&home).copied().unwrap_or(0));
             let nothing = || Write { home, base, puts: Vec::new(), pointers: Vec::new() };
             let (put, tokens) = self.put(image, jar).map_err(WriteFault::Record)?;
             homes.entry(home).or_insert_with(nothing).puts.push(put);

@@ -15,6 +15,7 @@ mod reader;
 mod replica;
 mod together;
 mod trust;
+mod versions;
 mod watch;
 mod writer;
 

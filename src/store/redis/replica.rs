@@ -1,6 +1,6 @@
 //! What one gateway knows of the shared store: how far it has followed each home, and what it has to store there.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::facts::Facts;
 use super::layout::{Home, Row, home_alone, home_of, record, term};
+use super::versions::{Base, Versions};
 use crate::session::record::{Image, Session};
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
@@ -24,8 +25,7 @@ pub(super) struct Replica {
     pub(super) name: [u8; 8],
     /// Proofs of the secrets that it knows tokens by.
     pub(super) accepts: Vec<u8>,
-    /// How far each home was followed.
-    versions: Mutex<HashMap<Home, u64>>,
+    pub(super) versions: Versions,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
     epoch: AtomicU64,
     /// Whether no other gateway has beaten lately.
@@ -44,7 +44,7 @@ pub(super) type Changes = Vec<(Arc<Cell>, Changed)>;
 pub(super) struct Write {
     pub(super) home: Home,
     /// The version that it is based on.
-    pub(super) base: u64,
+    pub(super) base: Base,
     pub(super) puts: Vec<Put>,
     pub(super) pointers: Vec<Pointer>,
 }
@@ -87,7 +87,7 @@ pub(super) struct Pointer {
 impl Replica {
     pub(super) fn new(table: Arc<Table>, journal: Arc<Journal>, secrets: &Secrets, facts: Facts) -> Self {
         let (sealer, accepts) = (Sealer::new(secrets), secrets.proofs());
-        let (versions, epoch, marked) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        let (versions, epoch, marked) = (Versions::default(), AtomicU64::new(0), Mutex::default());
         let is_alone = AtomicBool::new(true);
         Self {
             table,
@@ -149,42 +149,21 @@ impl Replica {
         self.table.cell_by_id(id).is_some_and(|cell| cell.session.lock().identity.is_some())
     }
 
-    /// How far the home was followed; 0 for not at all.
-    pub(super) fn version(&self, home: Home) -> u64 {
-        self.versions.lock().get(&home).copied().unwrap_or(0)
-    }
-
-    pub(super) fn follows(&self, home: Home) -> bool {
-        self.versions.lock().contains_key(&home)
-    }
-
-    /// Every home that was followed.
-    pub(super) fn homes(&self) -> Vec<Home> {
-        self.versions.lock().keys().copied().collect()
-    }
-
     /// Keeps only what belongs to a session that is still known.
     pub(super) fn prune(&self) {
-        let known: std::collections::HashSet<Home> =
-            self.table.cells().iter().map(|cell| self.home(cell)).collect();
-        self.versions.lock().retain(|home, _| known.contains(home));
+        let known: HashSet<Home> = self.table.cells().iter().map(|cell| self.home(cell)).collect();
+        self.versions.retain(&known);
     }
 
-    /// Nothing of the store is known any more.
-    pub(super) fn forget_versions(&self) {
-        self.versions.lock().clear();
-    }
-
-    /// The home has reached this version, with everything up to it taken over or written by this gateway.
-    pub(super) fn reached(&self, home: Home, version: u64) {
-        let mut versions = self.versions.lock();
-        let known = versions.entry(home).or_default();
-        *known = (*known).max(version);
-    }
-
-    /// Takes over what the store said of a home. Returns the sessions that it concerned. What cannot be read, as a newer
+    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned. What cannot be read, as a newer
     /// program may have written it, is left alone: it costs nobody else of the home anything.
-    pub(super) fn take_over(&self, home: Home, version: u64, rows: &[Row], now: Moment) -> Vec<Arc<Cell>> {
+    pub(super) fn take_over(
+        &self,
+        (home, base): (Home, Base),
+        version: u64,
+        rows: &[Row],
+        now: Moment,
+    ) -> Vec<Arc<Cell>> {
         let read = |row: &Row| {
             let stored = row.open(&self.sealer);
             if let Err(why) = &stored {
@@ -198,11 +177,8 @@ impl Replica {
         let mut stored: Vec<_> = rows.iter().filter_map(read).collect();
         stored.retain(|stored| Self::is_at_home(home, &stored.image));
         self.table.take_over(stored, now);
-        let mut versions = self.versions.lock();
-        // ORDER: after the sessions, so that whoever writes on the base of this version has them. It may be an earlier one
-        // than before: a server that took another's place did not have everything.
-        versions.insert(home, version);
-        drop(versions);
+        // ORDER: after the sessions, so that whoever writes on the base of this version has them.
+        self.versions.is_at(home, base, version);
         rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect()
     }
 
@@ -219,7 +195,7 @@ impl Replica {
     /// signed in on them, go from `cells` to the second of what is returned.
     pub(super) fn plan(&self, home: Home, cells: &mut Changes, now: Moment) -> (Write, Changes) {
         // ORDER: the base before the records, see `take_over`.
-        let base = self.version(home);
+        let base = self.versions.base(home);
         let mut write = Write { home, base, puts: Vec::new(), pointers: Vec::new() };
         let has_moved = |(cell, changed): &mut _| !self.plan_one(&mut write, cell, *changed, now);
         let moved = cells.extract_if(.., has_moved).collect();
@@ -266,7 +242,7 @@ impl Replica {
 
     /// Everything that this gateway knows is to be stored again: ends first.
     pub(super) fn mark_all(&self) {
-        self.forget_versions();
+        self.versions.forget();
         let (ended, live): (Vec<_>, Vec<_>) =
             self.table.cells().into_iter().partition(|cell| cell.session.lock().ended().is_some());
         for cell in ended.iter().chain(&live) {

@@ -179,7 +179,7 @@ impl Watch {
     /// everything that is known there is followed.
     async fn start_anew(self: &Rc<Self>, epoch: u64) -> Result<(), WriteFault> {
         let replica = &self.port.replica;
-        let mut homes: HashSet<Home> = replica.homes().into_iter().collect();
+        let mut homes: HashSet<Home> = replica.versions.homes().into_iter().collect();
         if replica.epoch() != epoch {
             replica.set_epoch(epoch);
             self.known_epoch.set(epoch);
@@ -279,7 +279,7 @@ impl Watch {
             self.poll_buckets(buckets, &mut concerned).await?;
         }
         if late && self.polled.get().is_some() {
-            concerned.extend(self.port.replica.homes());
+            concerned.extend(self.port.replica.versions.homes());
         }
         self.follow_all(concerned).await?;
         self.port.replica.facts.follow(&self.port).await?;
@@ -325,7 +325,7 @@ impl Watch {
         let replica = &self.port.replica;
         let of_interest = announcement.by != replica.name
             && (announcement.is_of_user
-                || replica.follows(announcement.home)
+                || replica.versions.follows(announcement.home)
                 || announcement.ids.iter().any(|id| replica.table.by_id(*id).is_some()));
         of_interest.then_some(announcement.home)
     }

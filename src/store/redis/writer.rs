@@ -85,13 +85,13 @@ impl Port {
         let mut keys = self.layout.home(home).to_vec();
         keys.push(self.layout.epoch(home.0[0]));
         for _ in 0..MAX_TRIES {
-            let since = self.replica.version(home);
-            let args = [since.to_string().into_bytes(), epoch_arg(&self.replica)];
+            let since = self.replica.versions.base(home);
+            let args = [since.version.to_string().into_bytes(), epoch_arg(&self.replica)];
             match self.eval(&READ, &keys, &args).await? {
                 // What this gateway stored meanwhile is not to be undone by what was there before.
-                Said::Read(..) if self.replica.version(home) != since => {}
+                Said::Read(..) if self.replica.versions.base(home) != since => {}
                 Said::Read(version, rows) => {
-                    self.replica.take_over(home, version, &rows, self.clock.now());
+                    self.replica.take_over((home, since), version, &rows, self.clock.now());
                     return Ok(());
                 }
                 Said::Epoch => return Err(WriteFault::Epoch),
@@ -348,14 +348,17 @@ async fn write_home(
         }
         match store(port, &write, now).await? {
             Said::Stored(version, ended_before) => {
-                port.replica.reached(home, version);
+                port.replica.versions.reached(home, write.base, version);
                 confirm(port, &write, changes, &ended_before, now).await;
                 return Ok(());
             }
+            // All was forgotten meanwhile, or it was followed: what is missing is not told by what came after that base.
+            Said::Behind(..) if port.replica.versions.base(home) != write.base => {}
             Said::Behind(version, rows) => {
                 let mut concerned =
                     changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
-                concerned.extend(port.replica.take_over(home, version, &rows, port.clock.now()));
+                let at = (home, write.base);
+                concerned.extend(port.replica.take_over(at, version, &rows, port.clock.now()));
                 add_changed(changes, concerned);
             }
             Said::Epoch => return Err(WriteFault::Epoch),
@@ -402,7 +405,7 @@ pub(super) fn write_args(
     let ids: Vec<SessionId> = write.puts.iter().map(|put| put.id).collect();
     let announcement = super::layout::Announcement { by, is_of_user, home: write.home, ids };
     let mut args: Vec<Vec<u8>> = vec![
-        write.base.to_string().into(),
+        write.base.version.to_string().into(),
         proposed_version(now).to_string().into(),
         now.unix_ms().to_string().into(),
         epoch,
