@@ -3,11 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::audit::{Act, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
+use super::audit::{Act, Audit, AuditFilter, CannotRead, Day, DayKey, Entry, Found};
 use super::cell::Cell;
-use super::journal::{Changed, NotSafe};
+use super::journal::{Changed, Journal, NotSafe};
+use super::sharing::Sharing;
 use super::table::Table;
 use super::{Event, EventKind};
+
+/// What a table stands over.
+pub(super) struct Backing {
+    /// Where sessions outlive the process: what happens is noted there.
+    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) audit: Audit,
+    /// Where other gateways share the store.
+    pub(super) sharing: Option<Sharing>,
+    /// About how many sessions it is to take in at once: it does not have to grow for them.
+    pub(super) expected: usize,
+}
 
 impl Table {
     /// Notes that `what` of the session has to be written, where anything is.

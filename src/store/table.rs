@@ -13,6 +13,7 @@ use super::book::{Book, Bound};
 use super::cell::{Cell, SessionRef};
 use super::early::Early;
 use super::journal::{Changed, Journal};
+use super::lasting::Backing;
 use super::sharing::Sharing;
 use super::sweep::{Remembered, Wheel};
 use super::{Event, EventKind, Observer};
@@ -86,23 +87,19 @@ impl Table {
     /// An empty table under `book`, in memory alone.
     #[must_use]
     pub fn new(book: Book, observer: Arc<dyn Observer>) -> Self {
-        Self::with_journal(book, observer, None, Audit::in_memory(), None)
+        let backing = Backing { journal: None, audit: Audit::in_memory(), sharing: None, expected: 0 };
+        Self::with_backing(book, observer, backing)
     }
 
-    /// An empty table under `book`; what happens in it is noted in `journal`.
+    /// An empty table under `book`, over a store.
     #[must_use]
-    pub(super) fn with_journal(
-        book: Book,
-        observer: Arc<dyn Observer>,
-        journal: Option<Arc<Journal>>,
-        audit: Audit,
-        sharing: Option<Sharing>,
-    ) -> Self {
+    pub(super) fn with_backing(book: Book, observer: Arc<dyn Observer>, backing: Backing) -> Self {
         let bound = bind(book, &[], 0);
+        let Backing { journal, audit, sharing, expected } = backing;
         Self {
-            by_token: DashMap::with_shard_amount(SHARDS),
-            by_id: DashMap::with_shard_amount(SHARDS),
-            by_user: DashMap::with_shard_amount(SHARDS),
+            by_token: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
+            by_id: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
+            by_user: DashMap::with_capacity_and_shard_amount(expected / 2, SHARDS),
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
             anonymous: Mutex::default(),

@@ -23,10 +23,10 @@ pub fn export(path: &Path, out: &mut impl Write) -> Result<Carried, CarryFault> 
     }
     let mut fault = None;
     database.sessions(|next| {
-        while let Some(rows) = next()? {
-            for row in rows {
-                let image = load::image(&database.path, &row)?;
-                if let Err(error) = lines.session(image, row.jar.as_deref()) {
+        while let Some(portion) = next()? {
+            for row in portion.rows() {
+                let image = load::image(&database.path, row)?;
+                if let Err(error) = lines.session(image, row.jar) {
                     fault = Some(error);
                     return Ok(());
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::load::Row;
+use super::load::{Portion, Row};
 use super::tally::{self, Tally};
 use super::{StoreFault, audit, file_in, secret};
 use crate::session::Moment;
@@ -244,16 +244,24 @@ impl Database {
         write.and_then(tidies).map_err(|source| StoreFault::of(&self.path, source))
     }
 
+    /// About how many sessions are stored: slots are used again.
+    pub(super) fn about_how_many(&self) -> Result<usize, StoreFault> {
+        let highest = "SELECT COALESCE(MAX(slot), 0) FROM session";
+        let highest: rusqlite::Result<u32> = self.connection.query_row(highest, [], |row| row.get(0));
+        let highest = highest.map_err(|source| StoreFault::of(&self.path, source))?;
+        Ok(usize::try_from(highest).unwrap_or(usize::MAX))
+    }
+
     /// Every stored session in the order of the slots, in portions.
     pub(super) fn sessions<R>(
         &self,
-        read: impl FnOnce(&mut dyn FnMut() -> Result<Option<Vec<Row>>, StoreFault>) -> Result<R, StoreFault>,
+        read: impl FnOnce(&mut dyn FnMut() -> Result<Option<Portion>, StoreFault>) -> Result<R, StoreFault>,
     ) -> Result<R, StoreFault> {
         let fault = |source| StoreFault::of(&self.path, source);
         let mut statement = self.connection.prepare(EVERYTHING).map_err(fault)?;
         let mut rows = statement.query([]).map_err(fault)?;
         read(&mut || {
-            let mut portion = Vec::with_capacity(PORTION);
+            let mut portion = Portion::default();
             while portion.len() < PORTION {
                 let Some(row) = rows.next().map_err(fault)? else { break };
                 // Of another type than was written: SQLite reads a page that is not there as zeros.
@@ -262,7 +270,7 @@ impl Database {
                     what: "a row of its table session is not what was written".to_owned(),
                 })?);
             }
-            Ok((!portion.is_empty()).then_some(portion))
+            Ok((portion.len() > 0).then_some(portion))
         })
     }
 
@@ -345,8 +353,10 @@ pub(super) const JARS: Rows = rows!("jar");
 /// The activity of sessions, where it came after their record was written.
 pub(super) const ACTIVITY: Rows = rows!("activity");
 
-fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row { slot: row.get(0)?, record: row.get(1)?, activity: row.get(2)?, jar: row.get(3)? })
+fn row_of<'row>(row: &'row rusqlite::Row<'_>) -> rusqlite::Result<Row<'row>> {
+    let bytes = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_blob_or_null()?);
+    let record = row.get_ref(1)?.as_blob()?;
+    Ok(Row { slot: row.get(0)?, record, activity: bytes(2)?, jar: bytes(3)? })
 }
 
 /// How often the lock is tried, and how far apart: half a second in all. Whoever held it may be leaving just now, and a program

@@ -24,13 +24,14 @@ pub use fault::StoreFault;
 use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
+use super::lasting::Backing;
 use super::seal::Sealer;
 use super::secrets::Secrets;
 use super::table::Table;
 use super::{Observer, Trouble};
 use crate::clock::Clock;
 use database::{Database, Purpose};
-use load::Row;
+use load::Portion;
 use write::{Slots, Writer};
 
 /// The store of one gateway. Dropped, it writes what is left and lets the directory go.
@@ -95,16 +96,19 @@ impl Disk {
         let journal = Journal::new();
         let audit = Audit::on_disk(Arc::clone(&journal), database.path.clone());
         let sealer = Sealer::new(&secrets);
-        let table = Arc::new(Table::with_journal(book, observer, Some(Arc::clone(&journal)), audit, None));
+        let expected = database.about_how_many()?;
+        let backing = Backing { journal: Some(Arc::clone(&journal)), audit, sharing: None, expected };
+        let table = Arc::new(Table::with_backing(book, observer, backing));
         let mut slots = Slots::default();
         database.sessions(|next| {
             let next = || {
                 let portion = next()?;
-                portion.iter().flatten().for_each(|row| slots.is_used(row.slot));
+                portion.iter().flat_map(Portion::slots).for_each(|slot| slots.is_used(slot));
                 Ok(portion)
             };
-            let read =
-                |rows: Vec<Row>| rows.iter().map(|row| load::read(&database.path, &sealer, row)).collect();
+            let read = |portion: Portion| {
+                portion.rows().map(|row| load::read(&database.path, &sealer, row)).collect()
+            };
             table.restore(next, read, clock.now())
         })?;
         database.begin_writing()?;

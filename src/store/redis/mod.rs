@@ -43,6 +43,7 @@ use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
 use super::keys::{SECRET_BYTES, derive_key, new_secret, proof};
+use super::lasting::Backing;
 use super::secrets::{SecretFault, Secrets};
 use super::sharing::{Inquiry, Sharing};
 use super::table::Table;
@@ -182,13 +183,10 @@ impl Redis {
         let journal = Journal::new();
         let (sharing, asked) = Sharing::new();
         let audit = Audit::shared(Arc::clone(&journal));
-        let table = Arc::new(Table::with_journal(
-            first_book,
-            observer,
-            Some(Arc::clone(&journal)),
-            audit,
-            Some(sharing),
-        ));
+        let (journaled, sharing) = (Some(Arc::clone(&journal)), Some(sharing));
+        // What others know is read at leisure.
+        let backing = Backing { journal: journaled, audit, sharing, expected: 0 };
+        let table = Arc::new(Table::with_backing(first_book, observer, backing));
         let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secrets, found.facts);
         let replica = Arc::new(replica);
         let settings = opening.settings.clone();

@@ -155,8 +155,8 @@ impl Replica {
         self.versions.retain(&known);
     }
 
-    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned. What cannot be read, as a newer
-    /// program may have written it, is left alone: it costs nobody else of the home anything.
+    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned. What cannot be
+    /// read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
     pub(super) fn take_over(
         &self,
         (home, base): (Home, Base),
