@@ -247,6 +247,7 @@ impl Session {
     }
 
     fn settle_by_change(&mut self, now: Moment) -> Settled {
+        self.ask_anew();
         let settled = self.settle(now);
         if let (Settled::JustEnded(_), State::Ended(end)) = (settled, &mut self.state) {
             end.at = now;

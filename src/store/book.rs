@@ -29,7 +29,7 @@ pub struct RoleRules {
 }
 
 /// Everything that a session's policy follows from, and the table's own bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Book {
     /// All layers.
     pub layers: Layers,

@@ -163,8 +163,8 @@ impl Table {
         }
     }
 
-    /// For how long from now others may not have heard of the policies that are in force here, where that takes `long`. By
-    /// earlier ones they may have stored activity more seldom; with the new ones they store all.
+    /// For how long from now others may not have heard of the policies that are in force here, where that takes `long`: with
+    /// the new ones they store when their sessions were last active.
     pub(super) fn unheard_for(&self, long: Duration) -> Duration {
         let since = self.sharing.as_ref().and_then(|sharing| *sharing.other_policies.lock());
         since.map_or(Duration::ZERO, |since| long.saturating_sub(Duration::from_micros(since.elapsed_us())))

@@ -125,7 +125,9 @@ impl Table {
         {
             let _one_at_a_time = self.changing.lock();
             let old = self.bound.load_full();
-            self.note_other_policies();
+            if book != old.book {
+                self.note_other_policies();
+            }
             self.bound.store(Arc::new(bind(book, &old.apps, old.epoch.wrapping_add(1))));
         }
         for cell in self.cells() {

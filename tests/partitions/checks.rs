@@ -144,6 +144,8 @@ impl World {
         for i in 0..self.sessions.len() {
             self.check_session(i);
         }
+        // What came out may be an earlier value than all were asked about.
+        self.agree();
         self.check_limits();
         self.check_terms();
         self.facts.spread(&numbers);

@@ -87,6 +87,8 @@ impl Link {
     /// should have hung up: what it has not read of them yet it would still carry out.
     pub(crate) fn sever(&self, news_alone: bool) -> Severed {
         let mut wires = self.wires.lock();
+        // The address of one that is gone may be somebody else's by now.
+        wires.retain(|wire| !wire.task.is_finished());
         let goes = |wire: &mut Wire| !news_alone || wire.is_news.load(Ordering::Acquire);
         Severed(wires.extract_if(.., goes).collect())
     }

@@ -43,7 +43,7 @@ const STEPS: usize = 25;
 const USUAL: u64 = 40;
 
 /// Seeds that found something once: they are run before all others.
-const FOUND: [u64; 5] = [77, 185, 276, 422, 1159];
+const FOUND: [u64; 7] = [77, 185, 276, 422, 1159, 1313, 1462];
 
 /// So many failures are enough to look at.
 const ENOUGH: usize = 10;
@@ -86,7 +86,10 @@ impl Runs {
         let (one, count) = (number("TENURE_SEED"), number("TENURE_SEEDS"));
         Self {
             first: one.unwrap_or(1),
-            count: count.unwrap_or(if one.is_some() { 1 } else { USUAL }),
+            count: match one {
+                Some(_) => count.unwrap_or(1),
+                None => count.unwrap_or(USUAL) + FOUND.len() as u64,
+            },
             is_one: one.is_some(),
             next: AtomicU64::new(0),
             failed: Mutex::default(),
@@ -97,9 +100,10 @@ impl Runs {
         let nth = self.next.fetch_add(1, Ordering::Relaxed);
         let goes_on = nth < self.count && self.failed.lock().len() < ENOUGH;
         let found = usize::try_from(nth).ok().and_then(|nth| FOUND.get(nth).copied());
-        goes_on.then_some(match self.is_one {
-            true => self.first,
-            false => found.unwrap_or(self.first + nth),
+        goes_on.then(|| match (self.is_one, found) {
+            (true, _) => self.first,
+            (false, Some(found)) => found,
+            (false, None) => self.first + nth - FOUND.len() as u64,
         })
     }
 

@@ -12,7 +12,8 @@ local held = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
   held[#held + 1] = key
   held[#held + 1] = redis.call('DUMP', key)
-  held[#held + 1] = math.max(redis.call('PTTL', key), 0)
+  local left = redis.call('PTTL', key)
+  held[#held + 1] = left < 0 and 0 or math.max(left, 1)
 end
 return held";
 

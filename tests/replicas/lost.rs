@@ -10,7 +10,7 @@ use tenure::session::{EndReason, OnLimit, Policy};
 
 use crate::redis_support::Server;
 use crate::store_support::{AT, book, identity, key, newcomer, secs, token};
-use crate::{all_are_well, gateway, gateways, limit, until};
+use crate::{Gateway, all_are_well, gateway, gateways, limit, until};
 
 fn tokens(server: &Server) -> usize {
     server.ask(&["--scan", "--pattern", "tenure:*:t:*"]).lines().count()
@@ -34,6 +34,42 @@ async fn a_server_that_loses_everything_again_before_it_was_brought_together_get
     let b = gateway(&server.settings(), Policy::default(), &Clock::manual(AT));
     assert!(matches!(b.look(1).await, Standing::Ended { reason: EndReason::Revoked, .. }));
     assert!(b.is_live(2).await);
+}
+
+/// Tokens are said to be where a session moves before it is stored there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_that_died_on_the_way_leaves_the_visitor_as_they_were() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    a.table.start(&newcomer(&[1]), AT);
+    a.table.safe().await.unwrap();
+    let key = server.ask(&["--scan", "--pattern", "tenure:*:t:*"]);
+    let mut wire = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut pointer: Vec<u8> = redis::cmd("GET").arg(key.trim()).query(&mut wire).unwrap();
+    pointer[15] ^= 1;
+    redis::cmd("SET").arg(key.trim()).arg(pointer).arg("KEEPTTL").exec(&mut wire).unwrap();
+    assert!(b.is_live(1).await);
+}
+
+/// More than one script tells of, and more than one step writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_robot_with_thousands_of_sessions_is_known_everywhere() {
+    const SESSIONS: u64 = 2_500;
+    let mut server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    for n in 1..=SESSIONS {
+        a.table.sign_in(&newcomer(&[n]), identity("robot"), AT);
+    }
+    a.table.safe().await.unwrap();
+    let knows_all = |gateway: &Gateway| gateway.table.counts().signed_in as u64 == SESSIONS;
+    until("the other knows all", || knows_all(&b)).await;
+    server.kill();
+    until("it is noticed", || a.trouble.lasts(AT).is_some()).await;
+    server.restart();
+    all_are_well(&[&a, &b]).await;
+    let c = gateway(&server.settings(), Policy::default(), &Clock::manual(AT));
+    assert!(knows_all(&c), "{:?}", c.table.counts());
+    assert!(c.is_live(1).await && c.is_live(SESSIONS).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

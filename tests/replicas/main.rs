@@ -38,7 +38,7 @@ struct Gateway {
     clock: Clock,
     trouble: Arc<Trouble>,
     recorder: Arc<Recorder>,
-    _redis: Redis,
+    redis: Redis,
 }
 
 fn gateway(settings: &config::Redis, policy: Policy, clock: &Clock) -> Gateway {
@@ -54,7 +54,7 @@ fn gateway(settings: &config::Redis, policy: Policy, clock: &Clock) -> Gateway {
     let observer: Arc<dyn Observer> = Arc::clone(&recorder) as _;
     let opened = Redis::open::<RedisFault>(&opening, |_| Ok(book(policy)), observer);
     let RedisOpened { table, redis, clock, .. } = opened.expect("the store opens");
-    Gateway { table, clock, trouble, recorder, _redis: redis }
+    Gateway { table, clock, trouble, recorder, redis }
 }
 
 /// A gateway that may not come about.
@@ -234,31 +234,48 @@ async fn who_was_active_elsewhere_is_not_idle() {
     assert_eq!(a.recorder.ends(), [], "it is told once");
 }
 
+/// As the program does it: the policy's fact is kept, and whoever hears of it takes it on.
+fn follow_idle_timeout(gateway: &Gateway) {
+    let (table, clock) = (Arc::downgrade(&gateway.table), gateway.clock.clone());
+    gateway.redis.on_facts(Box::new(move |facts| {
+        if let (Some(table), Some(fact)) = (table.upgrade(), facts.get("idle")) {
+            table.set_book(book(idle_after(u64::from(fact[0]))), clock.now());
+        }
+    }));
+}
+
+fn idle_after(seconds: u64) -> Policy {
+    Policy { idle_timeout: Some(secs(seconds)), ..Policy::default() }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stricter_policy_ends_nobody_who_was_active_elsewhere() {
     let server = Server::start();
-    let idle_after = |minutes: u64| Policy { idle_timeout: Some(secs(minutes * 60)), ..Policy::default() };
-    let [a, b] = gateways(&server, idle_after(24 * 60));
+    let [a, b] = gateways(&server, idle_after(120));
     let session = a.sign_in("ann", 1).await;
     let idle = a.sign_in("ann", 2).await;
     assert!(b.is_live(1).await && b.is_live(2).await);
-    a.clock.advance(secs(20 * 60));
-    assert!(a.table.note_request(&session, key(1), true, a.clock.now()));
-    // It is stored once in 24 minutes, and was at the sign-in: nobody else knows. Then both hear of the policy.
-    b.table.set_book(book(idle_after(15)), b.clock.now());
-    let later = tokio::spawn({
-        let (table, now) = (Arc::clone(&a.table), a.clock.now());
-        async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            table.set_book(book(idle_after(15)), now);
-        }
-    });
+    let active = |seconds| {
+        a.clock.advance(secs(seconds));
+        assert!(a.table.note_request(&session, key(1), true, a.clock.now()));
+    };
+    active(100);
+    a.table.safe().await.unwrap();
+    a.clock.advance(secs(20));
+    assert!(b.is_live(1).await, "b asks, and hears of what was 20 s ago");
+    active(20);
+    a.table.safe().await.unwrap();
+    active(1);
+    a.clock.advance(secs(10));
+    // Nobody else knows of the last.
+    [&a, &b].into_iter().for_each(follow_idle_timeout);
+    b.table.keep_fact("idle", vec![11]);
+    b.table.set_book(book(idle_after(11)), b.clock.now());
     b.table.sweep(b.clock.now());
-    assert!(b.is_live(1).await);
-    later.await.unwrap();
+    assert!(matches!(b.judged(1).await, Standing::Live { .. }));
     assert!(matches!(b.judged(2).await, Standing::Ended { reason: EndReason::IdleTimeout, .. }));
-    assert!(a.is_live(1).await && !a.table.inspect(&session, a.clock.now(), |s| s.is_over()));
     until("it is heard", || a.table.inspect(&idle, a.clock.now(), |s| s.is_over())).await;
+    assert!(a.is_live(1).await);
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ impl Session {
     pub fn hold(&mut self, policy: Policy) {
         self.policy = policy;
         self.deadline = deadline(&self.policy, &self.times);
+        self.ask_anew();
     }
 
     /// Puts a sign-in that nobody has heard of yet behind another one, which was stored first: the clocks of two machines may

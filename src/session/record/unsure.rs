@@ -29,6 +29,13 @@ impl Session {
         }
     }
 
+    /// It is held to other terms: what was asked under those before did not have to bring all activity since.
+    pub(super) fn ask_anew(&mut self) {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.active_known = Moment::default();
+        }
+    }
+
     /// Whether it seems over by idleness, and nobody asked yet whether it was active elsewhere. It is not live then, and has
     /// not ended: it cannot be judged.
     #[must_use]

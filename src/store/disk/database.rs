@@ -37,6 +37,9 @@ const EVERYTHING: &str = "
     ORDER BY session.slot
 ";
 
+/// No record of a session is smaller.
+const LEAST_ROW_BYTES: u64 = 64;
+
 /// How many rows are read before they are handed on.
 const PORTION: usize = 1000;
 
@@ -244,12 +247,14 @@ impl Database {
         write.and_then(tidies).map_err(|source| StoreFault::of(&self.path, source))
     }
 
-    /// About how many sessions are stored: slots are used again.
+    /// About how many sessions are stored: slots are used again. Never more than the file has room for.
     pub(super) fn about_how_many(&self) -> Result<usize, StoreFault> {
         let highest = "SELECT COALESCE(MAX(slot), 0) FROM session";
-        let highest: rusqlite::Result<u32> = self.connection.query_row(highest, [], |row| row.get(0));
+        let highest: rusqlite::Result<i64> = self.connection.query_row(highest, [], |row| row.get(0));
         let highest = highest.map_err(|source| StoreFault::of(&self.path, source))?;
-        Ok(usize::try_from(highest).unwrap_or(usize::MAX))
+        let bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        let most = usize::try_from(bytes / LEAST_ROW_BYTES).unwrap_or(usize::MAX);
+        Ok(usize::try_from(highest).unwrap_or(0).min(most))
     }
 
     /// Every stored session in the order of the slots, in portions.

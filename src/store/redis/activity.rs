@@ -46,7 +46,7 @@ pub(super) async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<
             Ok(last)
         }
         Said::Epoch => Err(WriteFault::Epoch),
-        Said::Behind(..) | Said::Read(..) | Said::Held(_) => Err(WriteFault::Answer),
+        Said::Behind(..) | Said::Read(..) | Said::Part(..) | Said::Held(_) => Err(WriteFault::Answer),
     }
 }
 

@@ -142,11 +142,23 @@ impl Place {
         let epoch = bytes(&epoch).ok_or(WriteFault::Epoch)?;
         let mut keys = self.layout.home(home).to_vec();
         keys.push(self.layout.epoch(home.0[0]));
-        let answer = self.link.eval(&READ, &keys, &[b"0".to_vec(), epoch.to_vec()]).await?;
-        match read_answer(&answer).ok_or(WriteFault::Answer)? {
-            Said::Read(_, rows) => Ok(rows),
-            Said::Epoch => Err(WriteFault::Epoch),
-            Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => Err(WriteFault::Answer),
+        let (mut since, mut all) = (0, Vec::new());
+        loop {
+            let args = [since.to_string().into_bytes(), epoch.to_vec()];
+            match read_answer(&self.link.eval(&READ, &keys, &args).await?).ok_or(WriteFault::Answer)? {
+                Said::Read(_, rows) => {
+                    all.extend(rows);
+                    return Ok(all);
+                }
+                Said::Part(version, rows) => {
+                    all.extend(rows);
+                    since = version;
+                }
+                Said::Epoch => return Err(WriteFault::Epoch),
+                Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
+                    return Err(WriteFault::Answer);
+                }
+            }
         }
     }
 
@@ -394,7 +406,9 @@ impl Place {
         match read_answer(&answer).ok_or(WriteFault::Answer)? {
             Said::Stored(version, _) => Ok(version),
             Said::Behind(..) => Err(WriteFault::Busy),
-            Said::Read(..) | Said::Missing | Said::Held(_) | Said::Epoch => Err(WriteFault::Answer),
+            Said::Read(..) | Said::Part(..) | Said::Missing | Said::Held(_) | Said::Epoch => {
+                Err(WriteFault::Answer)
+            }
         }
     }
 

@@ -1,10 +1,15 @@
 //! Whose a token is, as the store has it: a pointer from the token to the session and its home.
 
-use super::layout::{Home, Said, home_alone, pointer, read_pointer};
+use futures_util::StreamExt;
+
+use super::layout::{Home, Said, home_alone, id_bytes, number, pointer, read_pointer};
 use super::link::LuaScript;
 use super::replica::{Pointer, Write};
 use super::writer::{Port, WriteFault};
-use crate::session::Moment;
+use crate::session::{Moment, SessionId};
+
+/// How many tokens are claimed at once.
+const AT_ONCE: usize = 64;
 
 pub(super) static POINTER: LuaScript = LuaScript::new(include_str!("pointer.lua"));
 
@@ -32,19 +37,48 @@ async fn claim(port: &Port, home: Home, pointer_to: &Pointer, now: Moment) -> Re
     if is_same || port.replica.table.cell_by_id(other_id).is_none() {
         port.follow(other_home).await?;
     }
-    if is_same && port.replica.is_identified(other_id) {
+    if !is_same {
+        if port.replica.table.holds_after_all(pointer_to.key, pointer_to.id, other_id, now) {
+            port.eval(&POINTER, &keys, &args("1")).await?;
+        }
+        return Ok(Claimed::Settled);
+    }
+    if port.replica.is_identified(other_id) {
         return Ok(Claimed::Moved);
     }
-    if is_same || port.replica.table.holds_after_all(pointer_to.key, pointer_to.id, other_id, now) {
+    let is_there = redis::cmd("HEXISTS")
+        .arg(port.layout.records(other_home))
+        .arg(id_bytes(other_id).as_slice())
+        .to_owned();
+    // Where it is there a newer program wrote it: it cannot be read here, and stays.
+    if number(&port.link.call(&is_there).await?) == Some(0) {
         port.eval(&POINTER, &keys, &args("1")).await?;
+        // Whoever signed in on it may have been about to store it there.
+        port.follow(other_home).await?;
+        if port.replica.is_identified(other_id) {
+            return Ok(Claimed::Moved);
+        }
     }
     Ok(Claimed::Settled)
 }
 
+/// Says anew whose the tokens of a session are that has moved from its visitor's home: a gateway that had not heard of that
+/// may have said otherwise meanwhile.
+pub(super) async fn claim_again(port: &Port, write: &Write, id: SessionId) -> Result<(), WriteFault> {
+    for pointer_to in write.pointers.iter().filter(|pointer_to| pointer_to.id == id) {
+        let (value, ttl) = (pointer(write.home, id), pointer_to.ttl.to_string());
+        let args = [value, ttl.into(), b"1".to_vec()];
+        port.eval(&POINTER, &[port.layout.token(pointer_to.key)], &args).await?;
+    }
+    Ok(())
+}
+
 /// Says so of all tokens of what is to be stored, before it is.
 pub(super) async fn claim_all(port: &Port, write: &Write, now: Moment) -> Result<Claimed, WriteFault> {
-    for held in &write.pointers {
-        if claim(port, write.home, held, now).await? == Claimed::Moved {
+    let claims = write.pointers.iter().map(|held| claim(port, write.home, held, now));
+    let mut claims = futures_util::stream::iter(claims).buffer_unordered(AT_ONCE);
+    while let Some(claimed) = claims.next().await {
+        if claimed? == Claimed::Moved {
             return Ok(Claimed::Moved);
         }
     }

@@ -10,12 +10,24 @@ local function version()
   return tonumber(redis.call('ZSCORE', versions, COUNTER) or '0')
 end
 
--- What was stored after the version `since`; everything where the home is not that far any more.
-local function stored_after(status, since)
-  local current = version()
-  if since > current then since = 0 end
-  local answer = { status, int(current) }
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', versions, '(' .. int(since), '+inf')) do
+-- So many sessions are told of at once: a robot may have very many, and nobody else is to wait for it.
+local MOST = 1000
+
+-- What was stored after the version `since`; everything where the home is not that far any more. Of much, the first part:
+-- up to the version that is answered, which is not the home's then.
+local function stored_after(whole, part, since)
+  local told = version()
+  if since > told then since = 0 end
+  local status, from = whole, '(' .. int(since)
+  local found = redis.call('ZRANGEBYSCORE', versions, from, '+inf', 'LIMIT', 0, MOST)
+  if #found == MOST then
+    -- Those of one version go together.
+    local last = redis.call('ZSCORE', versions, found[MOST])
+    found = redis.call('ZRANGEBYSCORE', versions, from, last)
+    if tonumber(last) < told then status, told = part, tonumber(last) end
+  end
+  local answer = { status, int(told) }
+  for _, id in ipairs(found) do
     if id ~= COUNTER then
       answer[#answer + 1] = id
       answer[#answer + 1] = redis.call('HGET', records, id)

@@ -211,10 +211,12 @@ pub(super) fn term(session: &Session, kept: Span) -> u64 {
 pub(super) enum Said {
     /// It is stored, under this version; these sessions another gateway had ended before.
     Stored(u64, Vec<SessionId>),
-    /// Nothing was stored: this is how far the home is, and what was stored since.
+    /// Nothing was stored: the home is further. This was stored since, up to this version.
     Behind(u64, Vec<Row>),
-    /// This was stored since.
+    /// This was stored since, up to this version.
     Read(u64, Vec<Row>),
+    /// The same, and there is more.
+    Part(u64, Vec<Row>),
     /// Nothing is stored of the session.
     Missing,
     /// Somebody else holds the token.
@@ -264,6 +266,7 @@ pub(super) fn read_answer(answer: &Value) -> Option<Said> {
         b"stored" => Said::Stored(items.get(1).and_then(number).unwrap_or(0), ids(items.get(2..))),
         b"behind" => Said::Behind(number(items.get(1)?)?, rows(items.get(2..)?)?),
         b"read" => Said::Read(number(items.get(1)?)?, rows(items.get(2..)?)?),
+        b"part" => Said::Part(number(items.get(1)?)?, rows(items.get(2..)?)?),
         b"missing" => Said::Missing,
         b"held" => Said::Held(bytes(items.get(1)?)?.to_vec()),
         b"epoch" => Said::Epoch,

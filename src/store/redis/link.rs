@@ -164,7 +164,8 @@ impl Link {
     }
 
     /// A connection that rested may have been closed by the server, or by what is between: that shows with the next command,
-    /// which is sent once more over a new one. What is carried out twice does no harm, see the scripts.
+    /// which is sent once more over a new one. What is carried out twice does no harm, see the scripts; an entry of the audit may
+    /// stand there twice.
     async fn try_call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
         let before = self.generation.get();
         match self.send(cmd).await {

@@ -199,16 +199,14 @@ impl Redis {
             patience: opening.patience,
             stopped,
         };
-        let (tell, told) = std::sync::mpsc::channel();
-        replica.facts.on_change(Some(Beginning::hear(tell.clone())));
-        let follower = spawn("store-follow", move |runtime| follower.run(runtime, &tell))?;
+        let (opener, told) = Opener::waiting(&replica);
+        let follower = spawn("store-follow", move |runtime| follower.run(runtime, opener))?;
         let mut facts = facts;
-        while let Ok(Beginning::Facts(newer, taken)) = told.recv() {
+        while let Ok((newer, taken)) = told.recv() {
             table.set_book(book(&newer)?, clock.now());
             facts = newer;
             drop(taken);
         }
-        replica.facts.on_change(None);
         let writer = spawn("store", {
             let (journal, trouble) = (Arc::clone(&journal), Arc::clone(&opening.trouble));
             move |runtime| {
@@ -266,23 +264,30 @@ impl Ports {
     }
 }
 
-/// What the follower tells whoever opens the store.
-enum Beginning {
-    /// The facts are other ones than those that the book follows from. It goes on once the sender is dropped.
-    Facts(HashMap<String, Vec<u8>>, std::sync::mpsc::Sender<()>),
-    /// All that can be read was read.
-    Ready,
-}
+/// Facts that are other ones than those that the book follows from. The follower goes on once the sender is dropped.
+type Newer = (HashMap<String, Vec<u8>>, std::sync::mpsc::Sender<()>);
 
-impl Beginning {
-    /// Waits with every change of the facts until the book follows from them: no session is read under another one.
-    fn hear(opener: std::sync::mpsc::Sender<Self>) -> Box<OnFacts> {
-        Box::new(move |facts| {
+/// Whoever opens the store, as the follower knows them: until it is dropped the opener waits, and the follower waits with
+/// every change of the facts until the book follows from them. No session is read under another one.
+struct Opener(Arc<Replica>);
+
+impl Opener {
+    fn waiting(replica: &Arc<Replica>) -> (Self, std::sync::mpsc::Receiver<Newer>) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let hear = move |facts| {
             let (taking, taken) = std::sync::mpsc::channel();
-            if opener.send(Self::Facts(facts, taking)).is_ok() {
+            if tell.send((facts, taking)).is_ok() {
                 let _dropped = taken.recv();
             }
-        })
+        };
+        replica.facts.on_change(Some(Box::new(hear)));
+        (Self(Arc::clone(replica)), told)
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.0.facts.on_change(None);
     }
 }
 
@@ -296,14 +301,14 @@ struct Follower {
 }
 
 impl Follower {
-    fn run(self, runtime: &tokio::runtime::Runtime, opener: &std::sync::mpsc::Sender<Beginning>) {
+    fn run(self, runtime: &tokio::runtime::Runtime, opener: Opener) {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(runtime, async {
             let port = Rc::new(self.ports.open());
             let pace = self.ports.pace;
             let watch = Watch::new(Rc::clone(&port), pace, Arc::clone(&self.trouble), self.patience);
             watch.begin().await;
-            let _nobody_waits = opener.send(Beginning::Ready);
+            drop(opener);
             tokio::task::spawn_local(Reader::new(Rc::clone(&port)).run(self.asked));
             tokio::task::spawn_local(watch.run());
             let _stopped = self.stopped.await;

@@ -9,7 +9,7 @@ use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::activity::ask_activity;
-use super::layout::{Home, bytes, id_bytes, number, read_pointer, read_record};
+use super::layout::{Home, bytes, home_alone, id_bytes, number, read_pointer, read_record};
 use super::writer::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, SessionId, TokenKey};
@@ -112,8 +112,16 @@ impl Reader {
         match bytes(pointer).and_then(read_pointer) {
             Some((home, id)) => {
                 self.port.follow(home).await?;
-                if replica.table.cell_by_id(id).is_none() {
-                    self.expect_nothing(home, id).await?;
+                if replica.table.cell_by_id(id).is_some() {
+                    return Ok(());
+                }
+                self.expect_nothing(home, id).await?;
+                // Somebody was signing in on it, and their gateway died on the way: it is a visitor's still.
+                if home != home_alone(id) {
+                    self.port.follow(home_alone(id)).await?;
+                    if replica.table.cell_by_id(id).is_none() {
+                        self.expect_nothing(home_alone(id), id).await?;
+                    }
                 }
                 Ok(())
             }

@@ -69,11 +69,12 @@ impl Versions {
         }
     }
 
-    /// The home is at this version, which may be an earlier one than before: a server that took another's place did not have
-    /// everything.
+    /// The home is at this version, unless it was followed further than `base` meanwhile. It may be an earlier one than that:
+    /// a server that took another's place did not have everything.
     pub(super) fn is_at(&self, home: Home, base: Base, version: u64) {
         let mut known = self.0.lock();
-        if known.reckoning == base.reckoning {
+        let reached = known.homes.get(&home).copied().unwrap_or(0);
+        if (known.reckoning, reached) == (base.reckoning, base.version) {
             known.homes.insert(home, version);
         }
     }

@@ -148,6 +148,7 @@ impl Watch {
             self.start_anew(epoch).await?;
             self.generation.set(generation);
         }
+        self.port.replica.facts.follow(&self.port).await?;
         if polls {
             self.poll().await?;
         }
@@ -282,7 +283,6 @@ impl Watch {
             concerned.extend(self.port.replica.versions.homes());
         }
         self.follow_all(concerned).await?;
-        self.port.replica.facts.follow(&self.port).await?;
         self.check_clock().await?;
         let polls = self.polls.get();
         if polls.is_multiple_of(POLLS_TO_A_PRUNE) {

@@ -7,7 +7,7 @@
 local base, now = tonumber(ARGV[1]), tonumber(ARGV[3])
 if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return { 'epoch' } end
 local current = version()
-if current ~= base then return stored_after('behind', base) end
+if current ~= base then return stored_after('behind', 'behind', base) end
 local new = math.max(current + 1, tonumber(ARGV[2]))
 local answer = { 'stored', int(new) }
 for i = 8, #ARGV, 7 do

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::activity::{ask_activity, touch};
-use super::claim::{Claimed, claim_all};
+use super::claim::{Claimed, claim_again, claim_all};
 use super::layout::{Home, Layout, Said, home_alone, id_bytes, read_answer};
 use super::link::{Link, LinkFault, LuaScript};
 use super::pace::Pace;
@@ -29,6 +29,9 @@ const REST: Duration = Duration::from_millis(100);
 /// Homes that are written at once: more would only queue up in the server.
 const AT_ONCE: usize = 128;
 
+/// Sessions of one home that are written in one step: a robot may have very many, and nobody else is to wait for it.
+const MOST_AT_ONCE: usize = 1000;
+
 /// How often a home is written anew because another gateway was first. Each time means that somebody made progress; what is
 /// left then stands in the next batch.
 const MAX_TRIES: usize = 64;
@@ -37,7 +40,7 @@ const MAX_TRIES: usize = 64;
 /// nobody stored when a server is lost makes a session seem idle for that much longer).
 const PARTS_OF_IDLE: u64 = 60;
 const OFTENEST: Span = Span::from_secs(1);
-/// Where sessions do not end by idleness, activity is of interest to people alone.
+/// And at least this often: a policy may become much stricter, at one gateway before another.
 const SELDOMEST: Span = Span::from_secs(60);
 
 pub(super) static WRITE: LuaScript =
@@ -84,15 +87,19 @@ impl Port {
     pub(super) async fn follow(&self, home: Home) -> Result<(), WriteFault> {
         let mut keys = self.layout.home(home).to_vec();
         keys.push(self.layout.epoch(home.0[0]));
-        for _ in 0..MAX_TRIES {
+        let mut tries = 0;
+        while tries < MAX_TRIES {
             let since = self.replica.versions.base(home);
             let args = [since.version.to_string().into_bytes(), epoch_arg(&self.replica)];
             match self.eval(&READ, &keys, &args).await? {
                 // What this gateway stored meanwhile is not to be undone by what was there before.
-                Said::Read(..) if self.replica.versions.base(home) != since => {}
+                Said::Read(..) | Said::Part(..) if self.replica.versions.base(home) != since => tries += 1,
                 Said::Read(version, rows) => {
                     self.replica.take_over((home, since), version, &rows, self.clock.now());
                     return Ok(());
+                }
+                Said::Part(version, rows) => {
+                    self.replica.take_over((home, since), version, &rows, self.clock.now());
                 }
                 Said::Epoch => return Err(WriteFault::Epoch),
                 Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
@@ -168,12 +175,20 @@ impl Writer {
             journal.done(batch.number, true);
             return true;
         }
-        let mut fault = self.write_homes(journal, homes, now).await.err();
+        let mut fault = None;
+        // First: no end by a new policy is stored before the policy.
+        if let Err((why, facts)) = self.write_facts(batch.facts).await {
+            journal.put_back(facts, Vec::new());
+            fault.get_or_insert(why);
+        }
+        if let Err(why) = self.write_homes(journal, homes, now).await {
+            fault.get_or_insert(why);
+        }
         if let Err(why) = self.write_activity(active, now).await {
             fault.get_or_insert(why);
         }
-        if let Err((why, facts, entries)) = self.write_rest(batch.facts, batch.entries).await {
-            journal.put_back(facts, entries);
+        if let Err((why, entries)) = self.write_entries(batch.entries).await {
+            journal.put_back(Facts::default(), entries);
             fault.get_or_insert(why);
         }
         self.ask(asked, now).await;
@@ -248,7 +263,7 @@ impl Writer {
                 }
             }
             let part = idle.map_or(SELDOMEST, |idle| Span::from_ms(idle.as_ms() / PARTS_OF_IDLE));
-            let (next, again) = (now.plus(part.max(OFTENEST)), now.plus(OFTENEST));
+            let (next, again) = (now.plus(part.clamp(OFTENEST, SELDOMEST)), now.plus(OFTENEST));
             let (port, room, session) = (Rc::clone(&self.port), Rc::clone(&room), Arc::clone(&cell));
             tasks.spawn_local(async move {
                 let _place = room.acquire().await;
@@ -282,26 +297,29 @@ impl Writer {
     }
 
     /// With a fault comes what is left to be written.
-    async fn write_rest(
-        &self,
-        mut facts: Facts,
-        entries: Vec<Entry>,
-    ) -> Result<(), (WriteFault, Facts, Vec<Entry>)> {
-        let Port { link, layout, replica, clock, .. } = &*self.port;
+    async fn write_facts(&self, mut facts: Facts) -> Result<(), (WriteFault, Facts)> {
+        let Port { replica, clock, .. } = &*self.port;
         while let Some((name, value)) = facts.pop_first() {
             if let Err(why) = replica.facts.write(&self.port, name, &value, clock.now()).await {
                 facts.insert(name, value);
-                return Err((why, facts, entries));
+                return Err((why, facts));
             }
+            // Only now can the others hear of it.
+            replica.table.note_other_policies();
         }
+        Ok(())
+    }
+
+    /// With a fault comes what is left to be written.
+    async fn write_entries(&self, entries: Vec<Entry>) -> Result<(), (WriteFault, Vec<Entry>)> {
         let mut entries = VecDeque::from(entries);
         while let Some(entry) = entries.front() {
             if let Ok(line) = serde_json::to_vec(&entry.found()) {
+                let (audit, most) = (self.port.layout.whole("audit"), crate::store::audit::SHARED);
                 let mut add = redis::cmd("XADD");
-                let most = crate::store::audit::SHARED;
-                add.arg(layout.whole("audit")).arg("MAXLEN").arg("~").arg(most).arg("*").arg("e").arg(line);
-                if let Err(why) = link.call(&add).await {
-                    return Err((why.into(), facts, entries.into()));
+                add.arg(audit).arg("MAXLEN").arg("~").arg(most).arg("*").arg("e").arg(line);
+                if let Err(why) = self.port.link.call(&add).await {
+                    return Err((why.into(), entries.into()));
                 }
             }
             entries.pop_front();
@@ -318,15 +336,19 @@ async fn write_and_note(
     mut changes: Changes,
     now: Moment,
 ) -> (Result<(), WriteFault>, Changes) {
-    let mut moved = Vec::new();
-    let written = write_home(port, home, &mut changes, &mut moved, now).await;
-    for (cell, changed) in changes {
-        cell.arrived();
-        if let (Err(_), Some(left)) = (&written, changed.without(Changed::ACTIVITY)) {
-            journal.mark(&cell, left);
+    let (mut outcome, mut moved) = (Ok(()), Vec::new());
+    while !changes.is_empty() {
+        let left = changes.split_off(changes.len().min(MOST_AT_ONCE));
+        let written = write_home(port, home, &mut changes, &mut moved, now).await;
+        for (cell, changed) in std::mem::replace(&mut changes, left) {
+            cell.arrived();
+            if let (Err(_), Some(left)) = (&written, changed.without(Changed::ACTIVITY)) {
+                journal.mark(&cell, left);
+            }
         }
+        outcome = outcome.and(written);
     }
-    (written, moved)
+    (outcome, moved)
 }
 
 /// First takes over what others stored there, as often as it takes.
@@ -362,7 +384,9 @@ async fn write_home(
                 add_changed(changes, concerned);
             }
             Said::Epoch => return Err(WriteFault::Epoch),
-            Said::Read(..) | Said::Missing | Said::Held(_) => return Err(WriteFault::Answer),
+            Said::Read(..) | Said::Part(..) | Said::Missing | Said::Held(_) => {
+                return Err(WriteFault::Answer);
+            }
         }
     }
     Err(WriteFault::Busy)
@@ -454,6 +478,7 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, ended_before: &[
             table.is_told(put.id, !ended_before.contains(&put.id));
         }
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
+            let _said_with_its_next_write = claim_again(port, write, put.id).await;
             // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
             let mut unlink = redis::cmd("UNLINK");
             port.layout.home(home_alone(put.id)).into_iter().for_each(|key| {
