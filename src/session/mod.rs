@@ -21,6 +21,7 @@ pub mod cookie;
 mod cookie_date;
 pub mod device;
 mod digits;
+pub mod fields;
 mod former;
 pub mod gate;
 pub mod harden;
