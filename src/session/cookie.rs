@@ -152,13 +152,14 @@ impl<'a> RequestCookies<'a> {
     /// The header to forward, with the tokens for which `keep` says no removed; `None` when nothing is left.
     #[must_use]
     pub fn forwarded(&self, keep: impl Fn(usize, &Presented<'a>) -> bool) -> Option<Vec<u8>> {
-        let mut pairs = self.pairs.clone();
+        let mut stays: SmallVec<[bool; 16]> = smallvec::smallvec![true; self.pairs.len()];
         for (index, token) in self.tokens.iter().enumerate() {
             if !keep(index, token) {
-                std::iter::once(&token.pair).chain(&token.chunks).for_each(|pair| pairs[*pair] = None);
+                std::iter::once(&token.pair).chain(&token.chunks).for_each(|pair| stays[*pair] = false);
             }
         }
-        let kept: SmallVec<[&[u8]; 8]> = pairs.into_iter().flatten().collect();
+        let pairs = self.pairs.iter().zip(stays);
+        let kept: SmallVec<[&[u8]; 8]> = pairs.filter_map(|(pair, stays)| pair.filter(|_| stays)).collect();
         (!kept.is_empty()).then(|| kept.join(b"; ".as_slice()))
     }
 }
@@ -194,6 +195,10 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 /// Whether the app could read this pair as a token though we do not (R4).
 fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
     let (name, value) = split_pair(pair);
+    // Of most pairs there is one way to read them, and nothing can hide in them.
+    if pair.iter().all(is_unambiguous) {
+        return rule_for(rules, name).is_none() && names_token(pair, rules);
+    }
     let control = |b: &u8| b.is_ascii_control();
     if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
         return true;
@@ -208,6 +213,12 @@ fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
     let unbalanced = is_unbalanced(value) || name.contains(&b'"');
     // Parsers of quoted strings take `;` within quotes for text.
     unbalanced || hides_token(pair, rules)
+}
+
+/// Whether a byte means the same to every parser, wherever it stands in a pair: it begins no name that is special, quotes,
+/// escapes and separates nothing.
+fn is_unambiguous(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b':' | b'%')
 }
 
 /// Whether a quoted string goes on behind the value: for parsers that read `\"` as text, and for those that do not.
