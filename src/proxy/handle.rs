@@ -113,6 +113,7 @@ struct Refused {
     refusal: Refusal,
     /// See [`Judged::expects`].
     expects: bool,
+    access: AccessGuard,
 }
 
 impl Proxy {
@@ -129,16 +130,17 @@ impl Proxy {
         request: Request<Incoming>,
         connection: Rc<Connection>,
     ) -> Response<Body> {
-        let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
+        let access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (head, body) = request.into_parts();
-        match self.judge(head, connection, &mut access) {
+        match self.judge(head, connection, access) {
             Ok(mut judged) => {
                 if !judged.intake.asks.is_empty() {
                     judged = Box::pin(self.ask(judged)).await;
                 }
-                self.act(judged, body, access).await
+                self.act(judged, body).await
             }
-            Err(Refused { refusal, expects }) => {
+            Err(refused) => {
+                let Refused { refusal, expects, mut access } = *refused;
                 Box::pin(settle(body, expects)).await;
                 let response = refusal.answer();
                 access.finish(response.status(), refusal.label());
@@ -152,24 +154,29 @@ impl Proxy {
         &self,
         mut head: Parts,
         connection: Rc<Connection>,
-        access: &mut AccessGuard,
-    ) -> Result<Box<Judged>, Refused> {
+        mut access: AccessGuard,
+    ) -> Result<Box<Judged>, Box<Refused>> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
         let fields = Fields::of(&head.headers);
         let expects = fields.has(Field::Expect);
-        let refused = |refusal| Refused { refusal, expects };
-        let (host, app) = route(&site, &head, &fields, &connection).map_err(refused)?;
-        let nominated = headers::nominated(fields.all(Field::Connection));
-        let fields = if nominated.is_empty() && !fields.is_repeated(Field::Cookie) {
-            fields
-        } else {
-            headers::tidy(&mut head.headers, &nominated);
-            Fields::of(&head.headers)
+        let (host, app) = match route(&site, &head, &fields, &connection) {
+            Ok(found) => found,
+            Err(refusal) => return Err(Box::new(Refused { refusal, expects, access })),
+        };
+        let fields = match headers::untidy(&fields) {
+            None => fields,
+            Some(nominated) => {
+                headers::tidy(&mut head.headers, &nominated);
+                Fields::of(&head.headers)
+            }
         };
         let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
         let client_ip = headers::client_address(connection.peer, &fields, &site.trusted_proxies);
-        let (path, query) = normal_target(&head, &app).map_err(|bad| refused(Refusal::Bad(bad)))?;
+        let (path, query) = match normal_target(&head, &app) {
+            Ok(target) => target,
+            Err(bad) => return Err(Box::new(Refused { refusal: Refusal::Bad(bad), expects, access })),
+        };
         access.app(&app.metrics, client_ip, &path.path);
         let asked = Asked { method: &head.method, path: &path.path, fields: &fields };
         let subpath = reserved::subpath(&path.path);
@@ -208,21 +215,16 @@ impl Proxy {
             app,
         };
         visit.carry(&mut intake);
-        Ok(Box::new(Judged { site, visit, intake, subpath, connection, trusted, websocket, expects }))
+        Ok(Box::new(Judged { site, visit, intake, subpath, connection, trusted, websocket, expects, access }))
     }
 
-    async fn act(
-        self: Rc<Self>,
-        mut judged: Box<Judged>,
-        body: Incoming,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
+    async fn act(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
         let now = judged.visit.began;
         if let Some(subpath) = &judged.subpath {
             let (table, visit) = (&self.shared.table, &judged.visit);
             let answer = reserved::answer(table, visit, &judged.intake, subpath, body, now);
             let response = Box::pin(answer).await;
-            access.finish(response.status(), "reserved");
+            judged.access.finish(response.status(), "reserved");
             return response;
         }
         if let (Some(_), true) = (&judged.visit.app.config.app_logout, judged.visit.app.vault.is_none()) {
@@ -236,7 +238,7 @@ impl Proxy {
                 Some(response) => Some((response, "held_back")),
                 None => {
                     let judged = self.judged_anew(judged);
-                    return Box::pin(self.act(judged, body, access)).await;
+                    return Box::pin(self.act(judged, body)).await;
                 }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
@@ -245,8 +247,9 @@ impl Proxy {
                 "unavailable",
             )),
         };
-        let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(|| identity_of(&self.shared.table, judged.intake.session.as_ref(), now));
+        let Some((response, label)) = own else { return self.forward(judged, body).await };
+        let Judged { access, intake, .. } = &mut *judged;
+        access.session(|| identity_of(&self.shared.table, intake.session.as_ref(), now));
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.expects)).await;
         response
@@ -365,6 +368,8 @@ pub(super) struct Judged {
     pub(super) websocket: bool,
     /// The client waits for `100 Continue` before it sends its body.
     pub(super) expects: bool,
+    /// Records it.
+    pub(super) access: AccessGuard,
 }
 
 impl Refusal {

@@ -108,7 +108,7 @@ pub(super) fn is_own(name: &HeaderName) -> bool {
 
 /// The fields that `Connection` names, besides those that are hop by hop whoever names them (RFC 9110 section 7.6.1).
 #[must_use]
-pub(super) fn nominated<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Nominated {
+fn nominated<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Nominated {
     let words = connection.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
     words
         .map(str::trim)
@@ -122,6 +122,14 @@ pub(super) fn nominated<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -
 
 /// Names of fields that go no further.
 pub(super) type Nominated = SmallVec<[HeaderName; 4]>;
+
+/// What [`tidy`] is to remove from a request's head, where there is anything to tidy.
+#[must_use]
+pub(super) fn untidy(fields: &Fields<'_>) -> Option<Nominated> {
+    let nominates = fields.has(Field::Connection);
+    let nominated = if nominates { nominated(fields.all(Field::Connection)) } else { Nominated::new() };
+    (!nominated.is_empty() || fields.is_repeated(Field::Cookie)).then_some(nominated)
+}
 
 /// Makes a request's head what it is to be read as: without the fields that its `Connection` names, and with one `Cookie` in
 /// the place of several, which HTTP/2 sends as crumbs and HTTP/1.1 does not allow.
@@ -240,6 +248,9 @@ fn forwarded_https(fields: &Fields<'_>) -> bool {
 #[must_use]
 pub(super) fn client_address(peer: IpAddr, fields: &Fields<'_>, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
+    if !is_trusted(client, trusted) {
+        return client;
+    }
     // A proxy that speaks RFC 7239 alone is heard too; one that speaks both is believed in the older field.
     let is_forwarded = !fields.has(Field::XForwardedFor);
     let field = if is_forwarded { Field::Forwarded } else { Field::XForwardedFor };

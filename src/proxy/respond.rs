@@ -13,7 +13,7 @@ use super::answer;
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
 use super::collect::collect;
 use super::forward::{Answered, UpstreamError, send};
-use super::handle::{Connection, Judged, Proxy, identity_of, settle};
+use super::handle::{Judged, Proxy, identity_of, settle};
 use super::headers::BadRequest;
 use super::intake::Cookie;
 use super::login_form::{self, MAX_SIGN_IN_BODY};
@@ -29,7 +29,6 @@ use crate::session::identity::{LoginForm, SourceKind};
 use crate::session::path::{loosened, script_of};
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment};
-use crate::telemetry::AccessGuard;
 
 /// A body that is not forwarded.
 struct Refused {
@@ -58,21 +57,17 @@ impl Refused {
 
 impl Proxy {
     /// Forwards the request for its session, if it has one.
-    pub(super) async fn forward(
-        self: Rc<Self>,
-        mut judged: Box<Judged>,
-        body: Incoming,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
+    pub(super) async fn forward(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
         let mut request = match self.request(&mut judged, body).await {
             Ok(request) => request,
             Err(Refused { status, label, title, detail }) => {
-                access.finish(status, label);
+                judged.access.finish(status, label);
                 return answer::problem(status, title, &[("detail", Some(&detail))]);
             }
         };
-        let session = judged.visit.session.as_ref().map(|(session, _)| session);
-        access.session(|| identity_of(&self.shared.table, session, judged.visit.began));
+        let Judged { visit, access, .. } = &mut *judged;
+        let session = visit.session.as_ref().map(|(session, _)| session);
+        access.session(|| identity_of(&self.shared.table, session, visit.began));
         let mut bound = self.bind(&judged.visit);
         let upload = request.upload().state().cloned();
         let mut sent = self.send_bound(&judged, bound.as_ref(), &mut request).await;
@@ -86,12 +81,12 @@ impl Proxy {
                 Err(_) => Err(UpstreamError::Withdrawn),
             };
         }
-        access.received(upload.map_or(0, |upload| upload.bytes()));
+        judged.access.received(upload.map_or(0, |upload| upload.bytes()));
         match sent {
-            Ok(answered) => self.respond(judged, answered, bound, access).await,
+            Ok(answered) => self.respond(judged, answered, bound).await,
             Err(UpstreamError::Withdrawn | UpstreamError::CutOff) => {
                 let response = self.answer_end(&judged.visit);
-                access.finish(response.status(), "ended");
+                judged.access.finish(response.status(), "ended");
                 response
             }
             Err(error) => {
@@ -99,7 +94,7 @@ impl Proxy {
                 app.metrics.upstream_error(error.label());
                 let name = &app.config.name;
                 tracing::warn!(app = %name, reason = error.label(), error = %chain(&error), "no answer from the upstream");
-                access.finish(error.status(), error.label());
+                judged.access.finish(error.status(), error.label());
                 answer::problem(error.status(), title(&error), &[])
             }
         }
@@ -252,9 +247,8 @@ impl Proxy {
         mut judged: Box<Judged>,
         (mut head, lease): Answered,
         bound: Option<Bound>,
-        mut access: AccessGuard,
     ) -> Response<Body> {
-        let Judged { visit, intake, websocket, connection, .. } = &mut *judged;
+        let Judged { visit, intake, websocket, access, .. } = &mut *judged;
         let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
         let now = self.shared.clock.now();
         if let Some(response) = self.ended_meanwhile(visit, now) {
@@ -278,12 +272,11 @@ impl Proxy {
             // The end was told by letting the request pass.
             answer::forget(visit, ended, &mut head.headers);
         }
-        let Some(to_websocket) = upgrade else { return self.stream(visit, head, lease, bound, access) };
+        let Some(to_websocket) = upgrade else { return stream(judged, head, lease, bound) };
         let browser = websocket.then(|| visit.head.extensions.remove::<OnUpgrade>()).flatten();
         match browser {
             Some(browser) if to_websocket => {
-                let browser = (browser, Rc::clone(connection));
-                self.open_tunnel(visit, browser, lease, bound, access);
+                self.open_tunnel(judged, browser, lease, bound);
                 switching(head)
             }
             // Nobody asked to switch, or the app switched to something else: nothing it sends is forwarded (F21).
@@ -302,34 +295,14 @@ impl Proxy {
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
 
-    fn stream(
-        &self,
-        visit: &Visit,
-        head: Parts,
-        lease: Lease,
-        bound: Option<Bound>,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
-        let event_stream = is_event_stream(&head.headers);
-        let bound = bound.map(|bound| match &visit.session {
-            Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
-            Some(_) | None => bound,
-        });
-        access.status(head.status, "forwarded");
-        let app = Arc::clone(&visit.app);
-        let mut flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
-        flow.lease.give_back_at_end();
-        Response::from_parts(head, Body::Upstream(Box::new(flow)))
-    }
-
     fn open_tunnel(
         self: &Rc<Self>,
-        visit: &Visit,
-        (browser, connection): (OnUpgrade, Rc<Connection>),
+        judged: Box<Judged>,
+        browser: OnUpgrade,
         mut lease: Lease,
         bound: Option<Bound>,
-        mut access: AccessGuard,
     ) {
+        let Judged { visit, mut access, connection, .. } = *judged;
         access.status(StatusCode::SWITCHING_PROTOCOLS, "upgraded");
         let live = visit.session.as_ref().map(|(session, _)| session.live_connection());
         let touches = visit.session.clone().filter(|_| visit.app.config.websocket_activity);
@@ -362,6 +335,22 @@ impl Proxy {
             access.sent(passed.down);
         });
     }
+}
+
+/// The app's answer, as it flows.
+fn stream(judged: Box<Judged>, head: Parts, mut lease: Lease, bound: Option<Bound>) -> Response<Body> {
+    let event_stream = is_event_stream(&head.headers);
+    let bound = bound.map(|bound| match &judged.visit.session {
+        Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
+        Some(_) | None => bound,
+    });
+    lease.give_back_at_end();
+    let app = Arc::clone(&judged.visit.app);
+    // The rest is dropped where it stands: it is large.
+    let mut access = judged.access;
+    access.status(head.status, "forwarded");
+    let flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
+    Response::from_parts(head, Body::Upstream(Box::new(flow)))
 }
 
 /// Why a signed-in session ended, where that is told.

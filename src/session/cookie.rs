@@ -218,7 +218,8 @@ fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
 /// Whether a byte means the same to every parser, wherever it stands in a pair: it begins no name that is special, quotes,
 /// escapes and separates nothing.
 fn is_unambiguous(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b':' | b'%')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'=' | b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b':' | b'%')
 }
 
 /// Whether a quoted string goes on behind the value: for parsers that read `\"` as text, and for those that do not.

@@ -128,38 +128,95 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
     let mut headers = HeaderMap::with_capacity(fields.len() + 2);
     let mut told = Told::default();
     for Field { name, value } in fields {
-        let name = name_of(&bytes[name.range()])?;
-        told.note(&name);
-        headers.append(name, value_of(&bytes, value)?);
+        let (name, value) = (name_of(&bytes[name.range()])?, value_of(&bytes, value)?);
+        if told.hear(&name, &value) {
+            headers.append(name, value);
+        }
     }
-    let framing = framing(status, version, &headers, told, asked)?;
+    let framing = told.framing(status, version, asked)?;
     if let (Framing::Length(length), true) = (framing, told.lengths > 1) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    // An answer that tells two lengths is believed for the last time (RFC 9112 section 6.3).
-    let is_told_twice = told.codings && told.lengths > 0;
     let goes_on = framing != Framing::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
-    let keeps = goes_on && !is_told_twice && keeps_alive(version, &headers, told);
+    let keeps = goes_on && told.keeps_alive(version);
     let reason = reason.map(|place| bytes.slice(place.range()));
     Ok(Some(Head { status, reason, headers, framing, keeps }))
 }
 
-/// Which of the fields that frame an answer it has. Most have one of them, and nothing is looked up for the others.
+/// What an answer's fields say of its body and of the connection.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// How many `Content-Length`.
+    /// How many fields tell a length.
     lengths: usize,
-    /// `Transfer-Encoding`.
-    codings: bool,
-    /// `Connection`.
-    connection: bool,
+    /// The one length that all fields and all items of a list agree on (RFC 9110 section 8.6).
+    length: Option<u64>,
+    /// They do not agree, or are no numbers.
+    is_ambiguous: bool,
+    /// Whether the last transfer coding is the one in chunks, where there are any.
+    chunked: Option<bool>,
+    /// `Connection: close`.
+    closes: bool,
+    /// `Connection: keep-alive`.
+    keeps: bool,
 }
 
 impl Told {
-    fn note(&mut self, name: &HeaderName) {
-        self.lengths += usize::from(*name == CONTENT_LENGTH);
-        self.codings |= *name == TRANSFER_ENCODING;
-        self.connection |= *name == CONNECTION;
+    /// Hears a field. Returns whether it says anything beyond this connection.
+    fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let items = || value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        match *name {
+            CONTENT_LENGTH => {
+                self.lengths += 1;
+                items().for_each(|item| self.hear_length(item));
+                true
+            }
+            TRANSFER_ENCODING => {
+                self.chunked = items().next_back().map(|last| last.eq_ignore_ascii_case(b"chunked"));
+                true
+            }
+            CONNECTION => {
+                let mut says_more = false;
+                for option in items() {
+                    let (closes, keeps) =
+                        (option.eq_ignore_ascii_case(b"close"), option.eq_ignore_ascii_case(b"keep-alive"));
+                    self.closes |= closes;
+                    self.keeps |= keeps;
+                    says_more |= !closes && !keeps;
+                }
+                says_more
+            }
+            _ => true,
+        }
+    }
+
+    fn hear_length(&mut self, digits: &[u8]) {
+        let length = number(digits);
+        self.is_ambiguous |= length.is_none() || self.length.is_some_and(|agreed| Some(agreed) != length);
+        self.length = length;
+    }
+
+    /// RFC 9112 section 6.3.
+    fn framing(self, status: StatusCode, version: Version, asked: &Method) -> Result<Framing, Malformed> {
+        if status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || *asked == Method::HEAD
+        {
+            return Ok(Framing::Nothing);
+        }
+        match self.chunked {
+            Some(_) if version == Version::HTTP_10 => Err(Malformed::Length),
+            Some(true) => Ok(Framing::chunked()),
+            Some(false) => Ok(Framing::UntilClose),
+            None if self.is_ambiguous => Err(Malformed::Length),
+            None => Ok(self.length.map_or(Framing::UntilClose, Framing::length)),
+        }
+    }
+
+    /// RFC 9112 section 9.3. An answer that tells two lengths is believed for the last time (section 6.3).
+    const fn keeps_alive(self, version: Version) -> bool {
+        let is_told_twice = self.chunked.is_some() && self.lengths > 0;
+        let is_kept = matches!(version, Version::HTTP_11) || self.keeps;
+        is_kept && !self.closes && !is_told_twice
     }
 }
 
@@ -262,51 +319,6 @@ fn value_of(head: &Bytes, place: Place) -> Result<HeaderValue, Malformed> {
     HeaderValue::from_bytes(&lines.join(&b' ')).map_err(|_| Malformed::Head)
 }
 
-/// RFC 9112 section 6.3.
-fn framing(
-    status: StatusCode,
-    version: Version,
-    headers: &HeaderMap,
-    told: Told,
-    asked: &Method,
-) -> Result<Framing, Malformed> {
-    if status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || *asked == Method::HEAD
-    {
-        return Ok(Framing::Nothing);
-    }
-    if told.codings {
-        return match headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-            Some(_) | None if version == Version::HTTP_10 => Err(Malformed::Length),
-            Some(last) if is_chunked(last) => Ok(Framing::chunked()),
-            Some(_) | None => Ok(Framing::UntilClose),
-        };
-    }
-    let length = if told.lengths > 0 { length(headers)? } else { None };
-    Ok(length.map_or(Framing::UntilClose, Framing::length))
-}
-
-fn is_chunked(coding: &HeaderValue) -> bool {
-    let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
-}
-
-/// The one length that all fields and all items of a list agree on (RFC 9110 section 8.6).
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut agreed = None;
-    for field in headers.get_all(CONTENT_LENGTH) {
-        for item in field.as_bytes().split(|byte| *byte == b',') {
-            let length = number(item.trim_ascii()).ok_or(Malformed::Length)?;
-            if agreed.is_some_and(|agreed| agreed != length) {
-                return Err(Malformed::Length);
-            }
-            agreed = Some(length);
-        }
-    }
-    Ok(agreed)
-}
-
 /// A number of digits alone; `None` where it is none, or too large.
 fn number(digits: &[u8]) -> Option<u64> {
     let add = |sum: u64, digit: &u8| {
@@ -314,16 +326,6 @@ fn number(digits: &[u8]) -> Option<u64> {
         sum.checked_mul(10)?.checked_add(u64::from(digit))
     };
     if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
-}
-
-/// RFC 9112 section 9.3.
-fn keeps_alive(version: Version, headers: &HeaderMap, told: Told) -> bool {
-    let says = |word: &[u8]| {
-        let options =
-            headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        told.connection && options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(word))
-    };
-    if version == Version::HTTP_10 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
 }
 
 #[cfg(test)]
@@ -408,6 +410,8 @@ mod tests {
         ] {
             assert_eq!(head(head_text).keeps, keeps, "{head_text}");
         }
+        let told = head("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: X-A\r\n\r\n").headers;
+        assert_eq!(told.get_all(CONNECTION).iter().collect::<Vec<_>>(), ["X-A"], "only what names fields");
     }
 
     #[test]
