@@ -19,7 +19,6 @@ use super::exchange::Exchange;
 use super::headers::{strip_answer_trailers, strip_trailers};
 use super::pool::Lease;
 use super::site::{AppSite, Site};
-use super::sources::is_identity;
 use super::upstream::Broken;
 use crate::store::{BusyGuard, LiveGuard};
 use crate::telemetry::AccessGuard;
@@ -119,7 +118,7 @@ impl Flow {
     fn for_browser(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
             Ok(mut trailers) => {
-                strip_answer_trailers(&mut trailers, |name| is_identity(&self.app, name));
+                strip_answer_trailers(&mut trailers, |name| self.app.identity_headers.contains(name));
                 Frame::trailers(trailers)
             }
             Err(data) => data,

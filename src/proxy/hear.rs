@@ -25,7 +25,6 @@ use super::{answer, userinfo};
 use crate::session::harden::harden;
 use crate::session::identity::{Identity, SourceKind};
 use crate::session::profile::CookieKind;
-use crate::session::record::Session;
 use crate::session::{Moment, TokenKey};
 
 /// Adds what the app's session cookies lack (`harden`), before anything is learned from them: they are deleted with the
@@ -80,11 +79,6 @@ impl Proxy {
         let table = &self.shared.table;
         harden_cookies(&visit.app, &mut head.headers, visit.https);
         let mut cookies = ResponseCookies::read(&visit.app, table, &head.headers, &visit.path, now);
-        visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
-            let signed_in =
-                |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
-            table.inspect(session, now, signed_in)
-        });
         let mut userinfo = None;
         if let Some(due) = userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
             // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
@@ -113,7 +107,7 @@ impl Proxy {
             self.forget(visit, over, head, now);
         }
         headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);
-        headers::prepare_response(&mut head.headers, |name| sources::is_identity(&visit.app, name));
+        headers::prepare_response(&mut head.headers, |name| visit.app.identity_headers.contains(name));
         if (learned == Learned::PassesWhenSafe || commanded) && !self.is_safe(visit).await {
             let title = "The store cannot confirm this";
             return Err((answer::problem(StatusCode::SERVICE_UNAVAILABLE, title, &[]), "store"));

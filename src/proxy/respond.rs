@@ -251,7 +251,7 @@ impl Proxy {
         let Judged { visit, intake, websocket, access, .. } = &mut *judged;
         let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
         let now = self.shared.clock.now();
-        if let Some(response) = self.ended_meanwhile(visit, now) {
+        if let Some(response) = self.meet(visit, now) {
             access.finish(response.status(), "ended");
             return response;
         }
@@ -286,6 +286,18 @@ impl Proxy {
                 answer::problem(StatusCode::BAD_GATEWAY, "Bad gateway", &[])
             }
         }
+    }
+
+    /// The app has answered: notes which source named the user of the session by now, unless it ended meanwhile, see
+    /// [`Self::ended_meanwhile`].
+    fn meet(&self, visit: &mut Visit, now: Moment) -> Option<Response<Body>> {
+        let (session, _) = visit.session.as_ref()?;
+        let (told, source) = self.shared.table.inspect(session, now, |s| {
+            let user = s.times.signed_in_at.and(s.identity.as_ref());
+            (told_end(s).is_some(), user.map(|user| usize::from(user.source)))
+        });
+        visit.known_source = source;
+        (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
 
     /// An answer whose head is not yet sent is replaced by the answer of an end (R2).

@@ -250,19 +250,3 @@ pub(super) fn identity(
     let tenant = tenant.unwrap_or_else(|| app.config.tenant.clone());
     Ok(Some(Identity { user, tenant, roles, source }))
 }
-
-/// Whether this is a header by which the app names its user: the browser never sees them.
-#[must_use]
-pub(super) fn is_identity(app: &AppSite, name: &HeaderName) -> bool {
-    app.config.identity.iter().any(|source| match &source.kind {
-        SourceKind::ResponseHeader(names) => {
-            *name == names.user || names.tenant.iter().chain(&names.roles).any(|other| name == other)
-        }
-        SourceKind::LoginForm(_)
-        | SourceKind::UserInfo { .. }
-        | SourceKind::JwtCookie { .. }
-        | SourceKind::JwtHeader { .. }
-        | SourceKind::Cookie(_)
-        | SourceKind::RequestHeader(_) => false,
-    })
-}

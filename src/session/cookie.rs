@@ -89,11 +89,12 @@ impl<'a> RequestCookies<'a> {
             return;
         }
         let (name, value) = split_pair(pair);
-        if is_suspicious(pair, rules) {
+        let rule = rule_for(rules, name);
+        if is_suspicious(pair, (name, value), rule.is_some(), rules) {
             self.dropped += 1;
             return;
         }
-        if let Some((rule, found)) = rule_for(rules, name) {
+        if let Some((rule, found)) = rule {
             if found.extract == Extract::Chunked {
                 let (base, number) = match found.chunk_of(name) {
                     Some((base, number)) => {
@@ -192,18 +193,17 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether the app could read this pair as a token though we do not (R4).
-fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
-    let (name, value) = split_pair(pair);
+/// Whether the app could read this pair as a token though we do not (R4). `is_token` says whether we do.
+fn is_suspicious(pair: &[u8], (name, value): (&[u8], &[u8]), is_token: bool, rules: &[CookieRule]) -> bool {
     // Of most pairs there is one way to read them, and nothing can hide in them.
     if pair.iter().all(is_unambiguous) {
-        return rule_for(rules, name).is_none() && names_token(pair, rules);
+        return !is_token && names_token(pair, rules);
     }
     let control = |b: &u8| b.is_ascii_control();
     if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
         return true;
     }
-    if rule_for(rules, name).is_some() {
+    if is_token {
         if is_spaced(pair, name, value) {
             return true;
         }

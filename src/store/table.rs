@@ -20,7 +20,7 @@ use crate::session::gate::Standing;
 use crate::session::identity::Identity;
 use crate::session::jar::Jar;
 use crate::session::record::{AppId, CookieShape, Mode, Session, Settled, is_newer};
-use crate::session::{EndReason, Moment, SessionId, TokenKey};
+use crate::session::{BuildRandomHasher, EndReason, Moment, SessionId, TokenKey};
 
 /// Shards of each map. Fixed, because a container with one core would otherwise get four.
 const SHARDS: usize = 128;
@@ -42,8 +42,8 @@ impl UserKey {
 /// All sessions. Every method settles the sessions it meets first: whether one is live is always judged at read
 /// (law 1), the sweeper only frees memory and wakes what waits.
 pub struct Table {
-    pub(super) by_token: DashMap<TokenKey, Arc<Cell>>,
-    pub(super) by_id: DashMap<SessionId, Arc<Cell>>,
+    pub(super) by_token: DashMap<TokenKey, Arc<Cell>, BuildRandomHasher>,
+    pub(super) by_id: DashMap<SessionId, Arc<Cell>, BuildRandomHasher>,
     pub(super) by_user: DashMap<UserKey, Vec<Arc<Cell>>>,
     pub(super) bound: ArcSwap<Bound>,
     /// Held while the book is replaced, so that no two books get one number.
@@ -100,8 +100,8 @@ impl Table {
     ) -> Self {
         let bound = bind(book, &[], 0);
         Self {
-            by_token: DashMap::with_shard_amount(SHARDS),
-            by_id: DashMap::with_shard_amount(SHARDS),
+            by_token: DashMap::with_hasher_and_shard_amount(BuildRandomHasher::default(), SHARDS),
+            by_id: DashMap::with_hasher_and_shard_amount(BuildRandomHasher::default(), SHARDS),
             by_user: DashMap::with_shard_amount(SHARDS),
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
