@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tenure::session::activity::{Asked, Kind};
 use tenure::session::cookie::{RequestCookies, read_set_cookie};
 use tenure::session::device::Device;
+use tenure::session::fields::Fields;
 use tenure::session::gate::{Evidence, Facts, Place, Rules, Standing, Unseen, Weighed, decide, weigh};
 use tenure::session::path::normalise;
 use tenure::session::policy::{Admission, Rival, admit};
@@ -73,7 +74,7 @@ fn gate(c: &mut Criterion) {
     group.bench_function("decide", |b| b.iter(|| decide(&rules, black_box(&facts), black_box(evidence))));
     let mut headers = http::HeaderMap::new();
     headers.insert("sec-fetch-mode", http::HeaderValue::from_static("navigate"));
-    let asked = Asked { method: &http::Method::GET, path: "/app/orders", headers: &headers };
+    let asked = Asked { method: &http::Method::GET, path: "/app/orders", fields: &Fields::of(&headers) };
     group.bench_function("kind of a request", |b| b.iter(|| black_box(&asked).kind()));
     group.finish();
 }

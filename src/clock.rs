@@ -8,9 +8,10 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
@@ -174,24 +175,72 @@ impl Patience {
     #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     pub async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Option<F::Output> {
         let deadline = tokio::time::Instant::now() + limit;
-        if deadline < self.0.deadline() {
-            self.0.as_mut().reset(deadline);
-        }
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            while self.0.as_mut().poll(cx).is_ready() {
-                if self.0.deadline() >= deadline {
-                    return Poll::Ready(None);
-                }
-                self.0.as_mut().reset(deadline);
-            }
-            Poll::Pending
+            poll_alarm(self.0.as_mut(), deadline, cx).map(|()| None)
         })
         .await
     }
+}
+
+/// The timer of one connection, for a library that begins a new sleep with each request and drops it soon after. As with
+/// [`Patience`], what is in tokio's wheel is one alarm, which is moved only when it has come up.
+#[derive(Clone)]
+pub struct HeadTimer(Arc<Mutex<Alarm>>);
+
+type Alarm = Pin<Box<tokio::time::Sleep>>;
+
+impl Default for HeadTimer {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO)))))
+    }
+}
+
+impl hyper::rt::Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(HeadSleep { deadline: deadline.into(), alarm: Arc::clone(&self.0) })
+    }
+}
+
+/// One sleep of a [`HeadTimer`].
+struct HeadSleep {
+    deadline: tokio::time::Instant,
+    alarm: Arc<Mutex<Alarm>>,
+}
+
+impl hyper::rt::Sleep for HeadSleep {}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        poll_alarm(self.alarm.lock().as_mut(), self.deadline, cx)
+    }
+}
+
+/// Ready once `deadline` has come, by an alarm that may have been set for another moment.
+fn poll_alarm(
+    mut alarm: Pin<&mut tokio::time::Sleep>,
+    deadline: tokio::time::Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if deadline < alarm.deadline() {
+        alarm.as_mut().reset(deadline);
+    }
+    while alarm.as_mut().poll(cx).is_ready() {
+        if alarm.deadline() >= deadline {
+            return Poll::Ready(());
+        }
+        alarm.as_mut().reset(deadline);
+    }
+    Poll::Pending
 }
 
 /// The wall clock, in milliseconds since the Unix epoch; for the time stamps of log lines.
@@ -251,6 +300,22 @@ mod tests {
         assert_eq!(patience.within(long, std::future::ready(7)).await, Some(7));
         let short = patience.within(Duration::from_millis(5), std::future::pending::<()>());
         assert_eq!(short.await, None, "to an earlier moment too");
+    }
+
+    #[tokio::test]
+    async fn a_connection_s_timer_wakes_for_the_sleep_that_is_waited_for() {
+        use hyper::rt::Timer;
+        let timer = HeadTimer::default();
+        for ms in [30, 5, 60] {
+            let (began, limit) = (Stopwatch::start(), Duration::from_millis(ms));
+            drop(timer.sleep(Duration::from_secs(3600)));
+            timer.sleep(limit).await;
+            assert!(began.elapsed_us() >= ms * 1000);
+        }
+        let mut long = timer.sleep(Duration::from_secs(3600));
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(long.as_mut().poll(cx).is_pending());
+        timer.sleep(Duration::from_millis(5)).await;
     }
 
     #[test]

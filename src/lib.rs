@@ -38,7 +38,7 @@
 //!
 //! `Proxy::handle`: framing checked -> app by host -> path normalised (what the rules saw is what is forwarded) ->
 //! reserved prefix? -> tokens out of `Cookie` -> keyed hash -> table -> [`session::gate::weigh`] ->
-//! [`session::gate::decide`] -> answer, or headers rewritten -> registered as an exchange of its session -> judged
+//! [`session::gate::decide`] -> answer, or the head written anew -> registered as an exchange of its session -> judged
 //! again right before the head is written -> upstream. The response: identity sources asked ->
 //! [`session::lesson::learn`] -> table -> headers -> body streams -> one access line, written by a guard's drop.
 //!

@@ -6,7 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
@@ -135,14 +135,10 @@ impl Vault {
         }
     }
 
-    /// Leaves in a `Cookie` header that was meant for the app only what the browser holds itself.
-    pub fn strip(&self, headers: &mut HeaderMap) {
-        let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-        let kept = RequestCookies::parse(fields, &self.own).named(|name| self.passes(name));
-        match kept.and_then(|kept| HeaderValue::from_bytes(&kept).ok()) {
-            Some(value) => drop(headers.insert(COOKIE, value)),
-            None => drop(headers.remove(COOKIE)),
-        }
+    /// What the browser holds itself of a `Cookie` header that was meant for the app.
+    #[must_use]
+    pub fn stripped(&self, cookie: Option<&[u8]>) -> Option<Vec<u8>> {
+        RequestCookies::parse(cookie.into_iter(), &self.own).named(|name| self.passes(name))
     }
 
     /// What the response's cookies leave of `before`, as a browser would keep them.

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERER, SET_COOKIE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -181,11 +181,11 @@ fn mark(response: &mut Response<Body>, text: &str) {
 
 /// Where signing in begins, with the way back: the page itself for a GET, else the page that the form stood on (R15).
 fn way_to_login(visit: &Visit) -> String {
-    let reads = matches!(visit.method, http::Method::GET | http::Method::HEAD);
+    let reads = matches!(visit.head.method, http::Method::GET | http::Method::HEAD);
     let back = if reads {
         Some(visit.target())
     } else {
-        let referer = visit.referer.as_ref().and_then(|r| r.to_str().ok());
+        let referer = visit.head.headers.get(REFERER).and_then(|r| r.to_str().ok());
         Some(referer.and_then(|r| from_referer(r, &visit.host.name)).unwrap_or_else(|| "/".to_owned()))
     };
     let login = visit.app.config.login.as_deref().unwrap_or("/");

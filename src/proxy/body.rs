@@ -19,7 +19,6 @@ use super::exchange::Exchange;
 use super::headers::{strip_answer_trailers, strip_trailers};
 use super::pool::Lease;
 use super::site::{AppSite, Site};
-use super::sources::strip_identity;
 use super::upstream::Broken;
 use crate::store::{BusyGuard, LiveGuard};
 use crate::telemetry::AccessGuard;
@@ -119,8 +118,7 @@ impl Flow {
     fn for_browser(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
             Ok(mut trailers) => {
-                strip_identity(&self.app, &mut trailers);
-                strip_answer_trailers(&mut trailers);
+                strip_answer_trailers(&mut trailers, |name| self.app.identity_headers.contains(name));
                 Frame::trailers(trailers)
             }
             Err(data) => data,
@@ -229,10 +227,13 @@ impl Upload {
         matches!(self, Self::Streamed { incoming, .. } if incoming.size_hint().exact().is_none())
     }
 
-    /// Whether there is nothing to send.
+    /// What can be seen of it while it is sent, where it is not there already.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty | Self::Full(None))
+    pub fn state(&self) -> Option<&UploadState> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Streamed { state, .. } => Some(state),
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,31 +12,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Stopwatch;
-use crate::session::{EndReason, SessionId};
+use crate::session::{BuildRandomHasher, EndReason, SessionId};
 
 /// All exchanges in progress on this worker. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Exchanges(Rc<RefCell<BySession>>);
 
-type BySession = HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>, BuildHasherDefault<IdHasher>>;
-
-/// Session ids are random and ours: any part of one is a hash.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_ne_bytes(word);
-        }
-    }
-}
+type BySession = HashMap<SessionId, SmallVec<[Rc<Shared>; 1]>, BuildRandomHasher>;
 
 #[derive(Default)]
 struct Shared {

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::COOKIE;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -56,14 +55,7 @@ impl Farewells {
     }
 
     /// A request brings the dead cookie of `session`: the call is made once.
-    pub(super) fn of_request(
-        &self,
-        visit: &Visit,
-        table: &Table,
-        session: &SessionRef,
-        headers: &HeaderMap,
-        now: Moment,
-    ) {
+    pub(super) fn of_request(&self, visit: &Visit, table: &Table, session: &SessionRef, now: Moment) {
         let app = &visit.app;
         let dies = |s: &crate::session::record::Session| {
             s.times.signed_in_at.is_some() && s.ended().is_some_and(|end| is_called_for(end.reason))
@@ -71,7 +63,7 @@ impl Farewells {
         if !table.inspect(session, now, dies) || !table.mark_farewelled(session, now) {
             return;
         }
-        let fields = headers.get_all(COOKIE).iter().map(http::HeaderValue::as_bytes);
+        let fields = visit.head.headers.get_all(COOKIE).iter().map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, &app.config.cookies);
         let dead = |_: usize, token: &crate::session::cookie::Presented<'_>| {
             let key = app.keys.find(table, token.name, &token.id, now).key;

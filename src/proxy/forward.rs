@@ -3,23 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::response::Parts;
-use http::{Method, Request, StatusCode};
 
-use super::body::{BodyError, Upload, UploadState};
+use super::body::{BodyError, UploadState};
 use super::pool::{Lease, Pool, PoolError, Upstreamed};
 use super::upstream::{Broken, ExchangeFault, Outgoing};
 use crate::clock::Patience;
-
-/// A request of which the app has seen nothing.
-pub(super) struct Unsent(pub(super) Box<Request<Upload>>);
-
-/// SECURITY: nothing of it appears in `Debug` output (law 10).
-impl std::fmt::Debug for Unsent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Unsent")
-    }
-}
 
 /// Why there is no answer from the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +26,12 @@ pub(super) enum UpstreamError {
     /// The upstream broke off, or what it said is no HTTP.
     #[error("the upstream broke off")]
     Protocol(#[source] Broken),
-    /// The session ended before the head was written, or while the app's answer was awaited.
+    /// The session ended before the head was written.
+    #[error("the session ended before the request was sent")]
+    Withdrawn,
+    /// The session ended while the app's answer was awaited.
     #[error("the session ended meanwhile")]
-    Withdrawn(Option<Unsent>),
+    CutOff,
     /// The request body is larger than it may be.
     #[error("the request body is too large")]
     BodyTooLarge,
@@ -56,7 +49,7 @@ impl UpstreamError {
             Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::Protocol(_) => "protocol",
-            Self::Withdrawn(_) => "withdrawn",
+            Self::Withdrawn | Self::CutOff => "withdrawn",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientGone => "client_gone",
         }
@@ -67,7 +60,7 @@ impl UpstreamError {
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::Connect(_) | Self::Protocol(_) => StatusCode::BAD_GATEWAY,
-            Self::Busy | Self::Withdrawn(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Withdrawn | Self::CutOff => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientGone => StatusCode::BAD_REQUEST,
@@ -106,72 +99,49 @@ pub(super) type Answered = (Parts, Lease);
 // CANCEL: the connection is closed; whether the app saw the request is unknown, as when a browser goes away.
 pub(super) async fn send(
     pool: &Pool,
-    mut request: Request<Upload>,
-    state: &UploadState,
+    request: &mut Outgoing,
     first_byte: Duration,
     check: impl Fn() -> bool,
 ) -> Result<Answered, UpstreamError> {
     let mut lease = pool.lease(false).await?;
-    let repeatable = lease.reused && is_repeatable(&request);
-    match attempt(&mut lease, &mut request, state, first_byte, &check).await {
-        Ok(head) => Ok((head, lease)),
+    let repeatable = lease.reused && request.is_repeatable();
+    match attempt(&mut lease, request, first_byte, &check).await {
         // The app may have closed a connection that was used before at any moment; a new one is tried once.
         Err(UpstreamError::Protocol(Broken::Unheard(_))) if repeatable => {
             drop(lease);
+            request.rewind();
             let again = async {
                 let mut lease = pool.lease(true).await?;
-                match attempt(&mut lease, &mut request, state, first_byte, &check).await {
-                    Ok(head) => Ok((head, lease)),
-                    Err(error) => Err(error.with(request)),
-                }
+                attempt(&mut lease, request, first_byte, &check).await.map(|head| (head, lease))
             };
             Box::pin(again).await
         }
-        Err(error) => Err(error.with(request)),
+        answered => answered.map(|head| (head, lease)),
     }
 }
 
-impl UpstreamError {
-    /// What was withdrawn goes back to who sent it.
-    fn with(self, request: Request<Upload>) -> Self {
-        match self {
-            Self::Withdrawn(_) => Self::Withdrawn(Some(Unsent(Box::new(request)))),
-            other => other,
-        }
-    }
-}
-
-/// Whether the request may be sent a second time: it changes nothing, and has no body.
-fn is_repeatable(request: &Request<Upload>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && matches!(request.body(), Upload::Empty)
-}
-
-/// Takes the body out of `request` unless it is withdrawn.
 async fn attempt(
     lease: &mut Lease,
-    request: &mut Request<Upload>,
-    state: &UploadState,
+    request: &mut Outgoing,
     first_byte: Duration,
     check: &impl Fn() -> bool,
 ) -> Result<Parts, UpstreamError> {
-    if matches!(request.body(), Upload::Streamed { .. }) {
-        lease.carries(state.clone());
+    let upload = request.upload().state().cloned();
+    if let Some(upload) = &upload {
+        lease.carries(upload.clone());
     }
     let Some(Upstreamed { wire, patience, .. }) = lease.connection() else {
         return Err(UpstreamError::Busy);
     };
-    let empty = request.body().is_empty();
     // Or the first poll would put writing off.
     if !tokio::task::coop::has_budget_remaining() {
         tokio::task::yield_now().await;
     }
     // SECURITY: no await between this and the first poll of `exchange`, which writes the head.
     if !check() {
-        return Err(UpstreamError::Withdrawn(None));
+        return Err(UpstreamError::Withdrawn);
     }
-    let outgoing = Outgoing::new(request).map_err(|fault| UpstreamError::Protocol(fault.into()))?;
-    match in_time(wire.exchange(outgoing), patience, state, empty, first_byte).await {
+    match in_time(wire.exchange(request), patience, upload.as_ref(), first_byte).await {
         Some(answered) => answered.map_err(UpstreamError::from),
         None => Err(UpstreamError::Timeout),
     }
@@ -181,17 +151,17 @@ async fn attempt(
 async fn in_time<T>(
     answer: impl Future<Output = T>,
     patience: &mut Patience,
-    state: &UploadState,
-    empty: bool,
+    upload: Option<&UploadState>,
     first_byte: Duration,
 ) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
+    let came = || upload.map(UploadState::bytes);
     loop {
-        let before = state.bytes();
+        let before = came();
         match patience.within(first_byte, answer.as_mut()).await {
             Some(answer) => return Some(answer),
             // The upstream is silent, or the browser: it may be slow, but not silent.
-            None if empty || state.bytes() == before => return None,
+            None if came() == before => return None,
             None => {}
         }
     }

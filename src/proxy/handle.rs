@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{COOKIE, EXPECT, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -17,8 +16,9 @@ use tokio::sync::watch;
 use super::body::Body;
 use super::exchange::Exchanges;
 use super::farewell::Farewells;
-use super::headers::{self, AskedHost, BadRequest};
-use super::intake::{Destination, Inquired, Intake};
+use super::headers::{self, BadRequest};
+use super::host::AskedHost;
+use super::intake::{Cookie, Destination, Inquired, Intake};
 use super::pool::Pool;
 use super::site::{AppSite, Site};
 use super::userinfo;
@@ -26,8 +26,8 @@ use super::visit::Visit;
 use super::{answer, reserved, sources};
 use crate::clock::Clock;
 use crate::session::activity::{Asked, Kind};
+use crate::session::fields::{Field, Fields};
 use crate::session::gate::{Action, Telling};
-use crate::session::jar;
 use crate::session::path::{NormalPath, normalise, strip_query};
 use crate::session::{Moment, Span};
 use crate::store::{Enrolled, SessionRef, Table, Trouble};
@@ -92,9 +92,10 @@ impl Connection {
         Rc::new(Self { peer, tls, host: RefCell::default(), _open: Box::new(open) })
     }
 
-    fn asked_host(&self, request: &Parts) -> Result<Rc<AskedHost>, BadRequest> {
+    fn asked_host(&self, head: &Parts, fields: &Fields<'_>) -> Result<Rc<AskedHost>, BadRequest> {
         let mut last = self.host.borrow_mut();
-        let host = AskedHost::of(request, last.as_ref(), self.peer, self.tls)?;
+        let from = (self.peer, self.tls);
+        let host = AskedHost::of(&head.uri, head.version, fields, last.as_ref(), from)?;
         if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &host)) {
             *last = Some(Rc::clone(&host));
         }
@@ -106,6 +107,13 @@ impl Connection {
 enum Refusal {
     Bad(BadRequest),
     UnknownHost,
+}
+
+struct Refused {
+    refusal: Refusal,
+    /// See [`Judged::expects`].
+    expects: bool,
+    access: AccessGuard,
 }
 
 impl Proxy {
@@ -122,18 +130,17 @@ impl Proxy {
         request: Request<Incoming>,
         connection: Rc<Connection>,
     ) -> Response<Body> {
-        let mut access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
-        let (parts, body) = request.into_parts();
-        let expects = parts.headers.contains_key(EXPECT);
-        match self.judge(parts, connection, &mut access) {
+        let access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
+        let (head, body) = request.into_parts();
+        match self.judge(head, connection, access) {
             Ok(mut judged) => {
-                judged.expects = expects;
                 if !judged.intake.asks.is_empty() {
                     judged = Box::pin(self.ask(judged)).await;
                 }
-                self.act(judged, body, access).await
+                self.act(judged, body).await
             }
-            Err(refusal) => {
+            Err(refused) => {
+                let Refused { refusal, expects, mut access } = *refused;
                 Box::pin(settle(body, expects)).await;
                 let response = refusal.answer();
                 access.finish(response.status(), refusal.label());
@@ -145,69 +152,83 @@ impl Proxy {
     /// Head -> app -> path -> tokens -> action. No await.
     fn judge(
         &self,
-        mut parts: Parts,
+        mut head: Parts,
         connection: Rc<Connection>,
-        access: &mut AccessGuard,
-    ) -> Result<Box<Judged>, Refusal> {
+        mut access: AccessGuard,
+    ) -> Result<Box<Judged>, Box<Refused>> {
         let now = self.shared.clock.now();
         let site = self.shared.site.load_full();
-        if headers::head_bytes(&parts) > site.header_bytes {
-            return Err(Refusal::Bad(BadRequest::TooLarge));
-        }
-        headers::check_framing(&parts.headers).map_err(Refusal::Bad)?;
-        let host = connection.asked_host(&parts).map_err(Refusal::Bad)?;
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refusal::Bad(BadRequest::Method));
-        }
-        let app = site.app_for(headers::without_port(&host.name)).ok_or(Refusal::UnknownHost)?.clone();
-        headers::strip_nominated(&mut parts.headers);
+        let fields = Fields::of(&head.headers);
+        let expects = fields.has(Field::Expect);
+        let (host, app) = match route(&site, &head, &fields, &connection) {
+            Ok(found) => found,
+            Err(refusal) => return Err(Box::new(Refused { refusal, expects, access })),
+        };
+        let fields = match headers::untidy(&fields) {
+            None => fields,
+            Some(nominated) => {
+                headers::tidy(&mut head.headers, &nominated);
+                Fields::of(&head.headers)
+            }
+        };
         let trusted = headers::is_trusted(connection.peer, &site.trusted_proxies);
-        let client_ip = headers::client_address(connection.peer, &parts.headers, &site.trusted_proxies);
-        let (path, query) = normal_target(&parts, &app).map_err(Refusal::Bad)?;
+        let client_ip = headers::client_address(connection.peer, &fields, &site.trusted_proxies);
+        let (path, query) = match normal_target(&head, &app) {
+            Ok(target) => target,
+            Err(bad) => return Err(Box::new(Refused { refusal: Refusal::Bad(bad), expects, access })),
+        };
         access.app(&app.metrics, client_ip, &path.path);
-        headers::join_cookies(&mut parts.headers);
-        let asked = Asked { method: &parts.method, path: &path.path, headers: &parts.headers };
+        let asked = Asked { method: &head.method, path: &path.path, fields: &fields };
         let subpath = reserved::subpath(&path.path);
         let to = match &subpath {
             Some(_) => Destination::Gateway,
             None => Destination::App(app.place(&asked, &path)),
         };
-        let https = headers::is_https(&parts.headers, connection.tls, trusted);
-        let browser = jar::Site::new(headers::without_port(&host.name), &path.path, https);
+        let https = headers::is_https(&fields, connection.tls, trusted);
+        let browser = host.site(&path.path, https);
         let inquired = if self.is_cut_off(&site, now) { Inquired::CutOff } else { Inquired::NotYet };
-        let intake = Intake::read(&app, &self.shared.table, &asked, (&browser, https), to, inquired, now);
-        let visit = visit(app, &parts, (host, https), path, query, &intake, (client_ip, trusted), now);
-        let websocket = headers::asks_for_websocket(&parts.headers) && intake.kind == Kind::WebSocket;
-        Ok(Box::new(Judged {
-            site,
-            parts,
-            visit,
-            intake,
-            subpath,
-            connection,
-            trusted,
-            websocket,
-            now,
-            expects: false,
-        }))
+        let mut intake = Intake::read(&app, &self.shared.table, &asked, (&browser, https), to, inquired, now);
+        let websocket = intake.kind == Kind::WebSocket && headers::asks_for_websocket(&fields);
+        let mut visit = Visit {
+            began: now,
+            place: intake.place,
+            kind: intake.kind,
+            is_foreign_write: headers::is_foreign_write(&head.method, &fields),
+            request_said: sources::of_request(&app, &head.headers, trusted, now),
+            head,
+            path: path.path,
+            query,
+            https,
+            host,
+            session: None,
+            stopped: None,
+            after_end: false,
+            overtaken: false,
+            client_ip,
+            cookie: Cookie::AsItCame,
+            form_user: None,
+            known_source: None,
+            passed_end: None,
+            active_before: None,
+            adopting: Vec::new(),
+            chunks: Vec::new(),
+            app,
+        };
+        visit.carry(&mut intake);
+        Ok(Box::new(Judged { site, visit, intake, subpath, connection, trusted, websocket, expects, access }))
     }
 
-    async fn act(
-        self: Rc<Self>,
-        mut judged: Box<Judged>,
-        body: Incoming,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
-        let now = judged.now;
+    async fn act(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
+        let now = judged.visit.began;
         if let Some(subpath) = &judged.subpath {
-            let (table, visit, headers) = (&self.shared.table, &judged.visit, &judged.parts.headers);
-            let answer = reserved::answer(table, visit, &judged.intake, subpath, headers, body, now);
+            let (table, visit) = (&self.shared.table, &judged.visit);
+            let answer = reserved::answer(table, visit, &judged.intake, subpath, body, now);
             let response = Box::pin(answer).await;
-            access.finish(response.status(), "reserved");
+            judged.access.finish(response.status(), "reserved");
             return response;
         }
         if let (Some(_), true) = (&judged.visit.app.config.app_logout, judged.visit.app.vault.is_none()) {
-            self.say_farewell(&judged);
+            self.say_farewell(&judged.visit);
         }
         let own = match judged.intake.action {
             Action::Forward { .. } | Action::ForwardWithout | Action::Adopt => None,
@@ -217,7 +238,7 @@ impl Proxy {
                 Some(response) => Some((response, "held_back")),
                 None => {
                     let judged = self.judged_anew(judged);
-                    return Box::pin(self.act(judged, body, access)).await;
+                    return Box::pin(self.act(judged, body)).await;
                 }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
@@ -226,26 +247,26 @@ impl Proxy {
                 "unavailable",
             )),
         };
-        let Some((response, label)) = own else { return self.forward(judged, body, access).await };
-        access.session(|| identity_of(&self.shared.table, judged.intake.session.as_ref(), now));
+        let Some((response, label)) = own else { return self.forward(judged, body).await };
+        let Judged { access, intake, .. } = &mut *judged;
+        access.session(|| identity_of(&self.shared.table, intake.session.as_ref(), now));
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.expects)).await;
         response
     }
 
     /// The request brings the cookie of a session that is over.
-    fn say_farewell(&self, judged: &Judged) {
-        if let Some(session) = &judged.visit.stopped {
-            let (visit, headers) = (&judged.visit, &judged.parts.headers);
-            self.shared.farewells.of_request(visit, &self.shared.table, session, headers, judged.now);
+    fn say_farewell(&self, visit: &Visit) {
+        if let Some(session) = &visit.stopped {
+            self.shared.farewells.of_request(visit, &self.shared.table, session, visit.began);
         }
     }
 
     /// There is no known login page: the request goes on without its cookie, and that is how the end is told.
     fn tell_by_passing(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
         let session = judged.intake.session.as_ref()?;
-        self.shared.table.mark_told(session, judged.now);
-        judged.visit.passed_end = Some(Box::new(self.shared.table.read(session, judged.now)));
+        self.shared.table.mark_told(session, judged.visit.began);
+        judged.visit.passed_end = Some(Box::new(self.shared.table.read(session, judged.visit.began)));
         None
     }
 
@@ -256,9 +277,9 @@ impl Proxy {
         how: Telling,
     ) -> Option<(Response<Body>, &'static str)> {
         let session = judged.intake.session.as_ref()?;
-        let record = self.shared.table.read(session, judged.now);
+        let record = self.shared.table.read(session, judged.visit.began);
         if how != Telling::Problem {
-            self.shared.table.mark_told(session, judged.now);
+            self.shared.table.mark_told(session, judged.visit.began);
         }
         Some((answer::ended(&judged.visit, &record, reason, how), "ended"))
     }
@@ -266,11 +287,11 @@ impl Proxy {
     /// There may be room by now: then the session is active, and `None` says to judge the request anew.
     fn hold_back(&self, judged: &Judged, how: Telling) -> Option<Response<Body>> {
         let session = judged.intake.session.as_ref()?;
-        match self.shared.table.admit_pending(session, judged.now) {
+        match self.shared.table.admit_pending(session, judged.visit.began) {
             Enrolled::Active(_) | Enrolled::Over => None,
             Enrolled::Pending(session) => {
                 let page = (how == Telling::Page).then(|| {
-                    reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.now)
+                    reserved::held_back_page(&self.shared.table, &judged.visit, &session, judged.visit.began)
                 });
                 Some(answer::held_back(&judged.visit, page))
             }
@@ -287,7 +308,8 @@ impl Proxy {
 
     /// Asks the shared store for what the table does not know, and reads the tokens by what came out.
     async fn ask(&self, judged: Box<Judged>) -> Box<Judged> {
-        let silent = self.shared.table.ask(&judged.intake.asks, judged.visit.client_ip, judged.now).await;
+        let silent =
+            self.shared.table.ask(&judged.intake.asks, judged.visit.client_ip, judged.visit.began).await;
         self.read_again(judged, Inquired::Silent(&silent))
     }
 
@@ -302,16 +324,13 @@ impl Proxy {
     }
 
     fn read_again(&self, mut judged: Box<Judged>, inquired: Inquired<'_>) -> Box<Judged> {
-        let asked =
-            Asked { method: &judged.parts.method, path: &judged.visit.path, headers: &judged.parts.headers };
-        let to = match &judged.subpath {
-            Some(_) => Destination::Gateway,
-            None => Destination::App(judged.visit.place),
-        };
-        let (app, browser) = (&judged.visit.app, judged.visit.site());
-        let (table, https) = (&self.shared.table, judged.visit.https);
-        judged.intake = Intake::read(app, table, &asked, (&browser, https), to, inquired, judged.now);
-        judged.visit.carry(&judged.intake);
+        let Judged { visit, intake, subpath, .. } = &mut *judged;
+        let fields = Fields::of(&visit.head.headers);
+        let asked = Asked { method: &visit.head.method, path: &visit.path, fields: &fields };
+        let to = if subpath.is_some() { Destination::Gateway } else { Destination::App(visit.place) };
+        let (table, browser) = (&self.shared.table, visit.site());
+        *intake = Intake::read(&visit.app, table, &asked, (&browser, visit.https), to, inquired, visit.began);
+        visit.carry(intake);
         judged
     }
 
@@ -340,17 +359,17 @@ impl Proxy {
 /// A request with its verdict.
 pub(super) struct Judged {
     pub(super) site: Arc<Site>,
-    pub(super) parts: Parts,
-    pub(super) visit: Box<Visit>,
+    pub(super) visit: Visit,
     pub(super) intake: Intake,
     /// What comes behind the reserved prefix, when the request is for the gateway itself.
     subpath: Option<String>,
     pub(super) connection: Rc<Connection>,
     pub(super) trusted: bool,
     pub(super) websocket: bool,
-    pub(super) now: Moment,
     /// The client waits for `100 Continue` before it sends its body.
     pub(super) expects: bool,
+    /// Records it.
+    pub(super) access: AccessGuard,
 }
 
 impl Refusal {
@@ -384,58 +403,41 @@ impl Refusal {
     }
 }
 
+/// The host that is asked, and its app. What two readers could read differently is refused first.
+fn route(
+    site: &Site,
+    head: &Parts,
+    fields: &Fields<'_>,
+    connection: &Connection,
+) -> Result<(Rc<AskedHost>, Arc<AppSite>), Refusal> {
+    if head_bytes(head, fields) > site.header_bytes {
+        return Err(Refusal::Bad(BadRequest::TooLarge));
+    }
+    headers::check_framing(fields).map_err(Refusal::Bad)?;
+    let host = connection.asked_host(head, fields).map_err(Refusal::Bad)?;
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Bad(BadRequest::Method));
+    }
+    let app = site.app_for(&host.bare).ok_or(Refusal::UnknownHost)?.clone();
+    Ok((host, app))
+}
+
+/// Bytes of a request's head as HTTP/1.1 would write it. The library's own limit counts what it has buffered, which may be
+/// more than one head or less.
+fn head_bytes(head: &Parts, fields: &Fields<'_>) -> usize {
+    let line = head.method.as_str().len() + head.uri.path().len() + head.uri.query().map_or(0, str::len);
+    line + fields.bytes()
+}
+
 /// Path in normal form and query, both without session ids.
-fn normal_target(parts: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
+fn normal_target(head: &Parts, app: &AppSite) -> Result<(NormalPath, Option<String>), BadRequest> {
     let names = &app.id_parameters;
-    let raw = parts.uri.path();
+    let raw = head.uri.path();
     let path =
         normalise(if raw.is_empty() { "/" } else { raw }, &names.path).map_err(|_| BadRequest::Path)?;
     let bare = |query: &str| strip_query(query, &names.query).unwrap_or_else(|| query.to_owned());
-    let query = parts.uri.query().map(bare);
+    let query = head.uri.query().map(bare);
     Ok((path, query))
-}
-
-#[expect(clippy::too_many_arguments, reason = "the one place where a visit is put together")]
-fn visit(
-    app: Arc<AppSite>,
-    parts: &Parts,
-    (host, https): (Rc<AskedHost>, bool),
-    path: NormalPath,
-    query: Option<String>,
-    intake: &Intake,
-    (client_ip, trusted): (IpAddr, bool),
-    now: Moment,
-) -> Box<Visit> {
-    let request_said = sources::of_request(&app, &parts.headers, trusted, now);
-    let mut visit = Box::new(Visit {
-        began: now,
-        place: intake.place,
-        kind: intake.kind,
-        method: parts.method.clone(),
-        path: path.path,
-        query,
-        https,
-        host,
-        referer: parts.headers.get(REFERER).cloned(),
-        session: None,
-        stopped: None,
-        after_end: intake.after_end,
-        overtaken: intake.overtaken,
-        client_ip,
-        user_agent: parts.headers.get(USER_AGENT).cloned(),
-        cookie: None,
-        form_user: None,
-        is_foreign_write: headers::is_foreign_write(&parts.method, &parts.headers),
-        request_said,
-        known_source: None,
-        passed_end: None,
-        active_before: None,
-        adopting: Vec::new(),
-        chunks: Vec::new(),
-        app,
-    });
-    visit.carry(intake);
-    visit
 }
 
 /// Session, user and tenant for the access line.
@@ -463,29 +465,4 @@ pub(super) async fn settle(mut body: Incoming, expects_continue: bool) {
         }
     };
     let _ = tokio::time::timeout(UNWANTED_PATIENCE, read).await;
-}
-
-/// Rewrites the head for the upstream. SECURITY: cookies by the intake's word alone; identity headers only from a
-/// trusted proxy.
-pub(super) fn rewrite(judged: &mut Judged) -> Result<(), BadRequest> {
-    let Judged { site, parts, visit, intake, trusted, websocket, .. } = judged;
-    let map = &mut parts.headers;
-    headers::prepare_request(map, *websocket);
-    if !*trusted {
-        headers::strip_identity(map, &site.identity_headers);
-    }
-    headers::set_forwarded(map, *trusted, &visit.host);
-    match intake.cookie.take() {
-        Some(Some(cookie)) => {
-            let value = HeaderValue::from_bytes(&cookie).map_err(|_| BadRequest::Framing)?;
-            map.insert(COOKIE, value);
-        }
-        Some(None) => drop(map.remove(COOKIE)),
-        None => {}
-    }
-    visit.cookie = map.get(COOKIE).cloned();
-    let (path, query) = (&visit.path, visit.query.as_deref());
-    parts.uri = headers::origin_form(&parts.uri, path, query).ok_or(BadRequest::Path)?;
-    parts.version = http::Version::HTTP_11;
-    Ok(())
 }

@@ -1,28 +1,21 @@
-//! Header operations: framing checks, hop-by-hop fields, forwarding fields, identity fields. Pure, edited in place.
+//! Header operations: framing checks, hop-by-hop fields, forwarding fields, identity fields. Pure.
 
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     COOKIE, EXPECT, FORWARDED, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use crate::session::fields::{Field, Fields};
 use crate::session::path::{self, IdParameters};
 
 /// Most addresses of `X-Forwarded-For` that are walked.
 const MAX_HOPS: usize = 32;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A request that must not be interpreted: answered 400, and the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,73 +55,36 @@ impl BadRequest {
     }
 }
 
-/// The host that a request asks, from `:authority`, an absolute target or `Host`; they must agree (FIELD F20, F21).
-///
-/// # Errors
-/// [`BadRequest::Host`] or [`BadRequest::HostMismatch`].
-fn host_of(request: &Parts) -> Result<String, BadRequest> {
-    let mut fields = request.headers.get_all(HOST).iter();
-    let field = match (fields.next(), fields.next()) {
-        (Some(value), None) => Some(value.to_str().map_err(|_| BadRequest::Host)?),
-        (None, _) => None,
-        (Some(_), Some(_)) => return Err(BadRequest::Host),
-    };
-    let target = request.uri.authority().map(http::uri::Authority::as_str);
-    let host = match (target, field) {
-        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
-            return Err(BadRequest::HostMismatch);
-        }
-        (Some(host), _) | (None, Some(host)) => host,
-        // HTTP/1.0 may come without one; it is then for the app that serves every host.
-        (None, None) if request.version == Version::HTTP_10 => "",
-        (None, None) => return Err(BadRequest::Host),
-    };
-    let plain =
-        host.is_empty() || host.parse::<http::uri::Authority>().is_ok_and(|a| !a.as_str().contains('@'));
-    if plain { Ok(host.to_ascii_lowercase()) } else { Err(BadRequest::Host) }
-}
-
-/// `host` without its port.
-#[must_use]
-pub(super) fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
-        Some(_) | None => host,
-    }
-}
-
 /// Refuses what two parsers could frame differently. hyper refuses most of it before; this holds if it does not.
 ///
 /// # Errors
 /// [`BadRequest::Framing`].
-pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), BadRequest> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    let differ = lengths.any(|other| Some(other) != first);
-    let listed =
-        first.is_some_and(|length| length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit));
-    let both = first.is_some() && headers.contains_key(TRANSFER_ENCODING);
+pub(super) fn check_framing(fields: &Fields<'_>) -> Result<(), BadRequest> {
+    let Some(first) = fields.first(Field::ContentLength) else { return Ok(()) };
+    let differ = fields.all(Field::ContentLength).any(|other| other != first);
+    let listed = first.is_empty() || !first.as_bytes().iter().all(u8::is_ascii_digit);
+    let both = fields.has(Field::TransferEncoding);
     if differ || listed || both { Err(BadRequest::Framing) } else { Ok(()) }
 }
 
 /// Whether another site's page had the browser send this, by a method that changes something (Fetch Metadata).
 #[must_use]
-pub(super) fn is_foreign_write(method: &http::Method, headers: &HeaderMap) -> bool {
-    let foreign = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+pub(super) fn is_foreign_write(method: &http::Method, fields: &Fields<'_>) -> bool {
+    let foreign = fields.first(Field::SecFetchSite).is_some_and(|site| site == "cross-site");
     foreign && !matches!(*method, http::Method::GET | http::Method::HEAD)
 }
 
 /// Whether this is a WebSocket handshake; any other upgrade is ignored (h2c is never spoken upstream).
 #[must_use]
-pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let names = |field: &HeaderName, word: &str| {
-        headers.get_all(field).iter().any(|value| {
+pub(super) fn asks_for_websocket(fields: &Fields<'_>) -> bool {
+    let names = |field: Field, word: &str| {
+        fields.all(field).any(|value| {
             value
                 .to_str()
                 .is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
         })
     };
-    names(&CONNECTION, "upgrade") && names(&UPGRADE, "websocket")
+    names(Field::Connection, "upgrade") && names(Field::Upgrade, "websocket")
 }
 
 /// Removes every field that `doomed` names, in one pass over the few that there are.
@@ -140,82 +96,70 @@ fn remove_all(headers: &mut HeaderMap, doomed: impl Fn(&HeaderName) -> bool) {
 }
 
 /// Fields that concern one connection only (RFC 9110 section 7.6.1), whether `Connection` names them or not.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name)
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// Fields in which nobody but the gateway speaks.
-fn is_own(name: &HeaderName) -> bool {
+pub(super) fn is_own(name: &HeaderName) -> bool {
     name.as_str().starts_with("tenure-")
 }
 
-/// Bytes of a request's head as HTTP/1.1 would write it. The library's own limit counts what it has buffered, which may be
-/// more than one head or less.
+/// The fields that `Connection` names, besides those that are hop by hop whoever names them (RFC 9110 section 7.6.1).
 #[must_use]
-pub(super) fn head_bytes(request: &Parts) -> usize {
-    let line =
-        request.method.as_str().len() + request.uri.path().len() + request.uri.query().map_or(0, str::len);
-    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    line + fields.sum::<usize>()
-}
-
-/// Removes the fields that `Connection` names (RFC 9110 section 7.6.1). SECURITY: of a request this comes before
-/// anything is read, or the gateway would read another request than the app.
-pub(super) fn strip_nominated(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
-    let nominated: SmallVec<[HeaderName; 4]> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+fn nominated<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Nominated {
+    let words = connection.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    words
+        .map(str::trim)
+        // What most say, and is hop by hop.
+        .filter(|word| !["keep-alive", "upgrade"].iter().any(|usual| word.eq_ignore_ascii_case(usual)))
+        .filter_map(|word| word.parse().ok())
         // A length tells where the message ends, whatever somebody says of it.
         .filter(|name| !is_hop_by_hop(name) && *name != HOST && *name != CONTENT_LENGTH)
-        .collect();
+        .collect()
+}
+
+/// Names of fields that go no further.
+pub(super) type Nominated = SmallVec<[HeaderName; 4]>;
+
+/// What [`tidy`] is to remove from a request's head, where there is anything to tidy.
+#[must_use]
+pub(super) fn untidy(fields: &Fields<'_>) -> Option<Nominated> {
+    let nominates = fields.has(Field::Connection);
+    let nominated = if nominates { nominated(fields.all(Field::Connection)) } else { Nominated::new() };
+    (!nominated.is_empty() || fields.is_repeated(Field::Cookie)).then_some(nominated)
+}
+
+/// Makes a request's head what it is to be read as: without the fields that its `Connection` names, and with one `Cookie` in
+/// the place of several, which HTTP/2 sends as crumbs and HTTP/1.1 does not allow.
+/// SECURITY: before anything is read, or the gateway would read another request than the app.
+pub(super) fn tidy(headers: &mut HeaderMap, nominated: &Nominated) {
     for name in nominated {
         headers.remove(name);
     }
+    join_cookies(headers);
 }
 
-/// Removes hop-by-hop fields and what `also` dooms. `TE: trailers` alone is kept where `keep_te`.
-fn strip_hop_by_hop(headers: &mut HeaderMap, keep_te: bool, also: impl Fn(&HeaderName) -> bool) {
-    let trailers =
-        keep_te && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.contains("trailers")));
-    remove_all(headers, |name| is_hop_by_hop(name) || is_own(name) || also(name));
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+/// Prepares the head of an answer for the browser: fields of the upstream's connection go, those in which nobody but the
+/// gateway speaks, and those that `also` dooms. The trailers that it announces pass.
+pub(super) fn prepare_response(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let mut doomed = Nominated::new();
+    for name in headers.keys() {
+        if *name == CONNECTION {
+            doomed
+                .extend(nominated(headers.get_all(CONNECTION).iter()).into_iter().filter(|n| *n != TRAILER));
+        }
+        // Of an answer in chunks a length says nothing true (RFC 9112 section 6.3).
+        if *name == TRANSFER_ENCODING {
+            doomed.push(CONTENT_LENGTH);
+        }
+        if is_hop_by_hop(name) || is_own(name) || also(name) {
+            doomed.push(name.clone());
+        }
     }
-}
-
-/// Prepares the head of a request for HTTP/1.1 upstream: hop-by-hop fields go, `Expect` is answered by the gateway
-/// itself, nobody but the gateway speaks in `Tenure-*`.
-pub(super) fn prepare_request(headers: &mut HeaderMap, websocket: bool) {
-    strip_hop_by_hop(headers, true, |name| *name == EXPECT);
-    if headers.contains_key(TE) {
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    if websocket {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    }
-}
-
-/// Prepares the head of an answer for the browser. The trailers that it announces pass.
-pub(super) fn prepare_response(headers: &mut HeaderMap) {
-    // Of an answer in chunks a length says nothing true (RFC 9112 section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    let announced: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
-    strip_nominated(headers);
-    strip_hop_by_hop(headers, false, |_| false);
-    headers.remove(TRAILER);
-    for trailer in announced {
-        headers.append(TRAILER, trailer);
+    for name in doomed {
+        headers.remove(name);
     }
 }
 
@@ -232,28 +176,29 @@ pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters:
 
 /// Removes from a request's trailers what only its head may say, and what only the gateway may.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) {
-    strip_identity(trailers, identity);
     let forbidden = |name: &HeaderName| {
         is_hop_by_hop(name)
             || is_own(name)
+            || is_identity(name, identity)
             || [AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE]
                 .contains(name)
             || [COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, SET_COOKIE, TRAILER].contains(name)
             || name.as_str().replace('_', "-").starts_with("x-forwarded-")
-            || OF_OTHER_PROXIES.contains(&name.as_str())
+            || is_of_other_proxies(name)
     };
     remove_all(trailers, forbidden);
 }
 
-/// Removes from an answer's trailers what only its head may say: cookies most of all, which are learned from there.
-pub(super) fn strip_answer_trailers(trailers: &mut HeaderMap) {
+/// Removes from an answer's trailers what only its head may say: cookies most of all, which are learned from there. And what
+/// `also` dooms.
+pub(super) fn strip_answer_trailers(trailers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     remove_all(trailers, |name| {
-        is_hop_by_hop(name) || is_own(name) || [SET_COOKIE, CONTENT_LENGTH].contains(name)
+        is_hop_by_hop(name) || is_own(name) || [SET_COOKIE, CONTENT_LENGTH].contains(name) || also(name)
     });
 }
 
 /// Joins several `Cookie` fields, which HTTP/2 sends as crumbs, into the one that HTTP/1.1 allows.
-pub(super) fn join_cookies(headers: &mut HeaderMap) {
+fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
@@ -266,19 +211,17 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes identity headers in every spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
+/// Whether a field is an identity header in any spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
 /// server turns into variables lose the difference altogether (FIELD F17).
-pub(super) fn strip_identity(headers: &mut HeaderMap, names: &[HeaderName]) {
-    if names.is_empty() {
-        return;
-    }
+#[must_use]
+pub(super) fn is_identity(name: &HeaderName, names: &[HeaderName]) -> bool {
     let same = |a: &str, b: &str| {
         a.len() == b.len()
             && a.bytes()
                 .zip(b.bytes())
                 .all(|(x, y)| x == y || (matches!(x, b'-' | b'_') && matches!(y, b'-' | b'_')))
     };
-    remove_all(headers, |name| names.iter().any(|n| same(n.as_str(), name.as_str())));
+    names.iter().any(|n| same(n.as_str(), name.as_str()))
 }
 
 /// Whether the peer itself is a trusted proxy.
@@ -290,26 +233,29 @@ pub(super) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// Whether the browser came over https: to us, or to the trusted proxy before us, which says so.
 #[must_use]
-pub(super) fn is_https(headers: &HeaderMap, tls: bool, trusted: bool) -> bool {
+pub(super) fn is_https(fields: &Fields<'_>, tls: bool, trusted: bool) -> bool {
     let said = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"https");
-    tls || (trusted && (headers.get(X_FORWARDED_PROTO).is_some_and(said) || forwarded_https(headers)))
+    tls || (trusted && (fields.first(Field::XForwardedProto).is_some_and(said) || forwarded_https(fields)))
 }
 
-fn forwarded_https(headers: &HeaderMap) -> bool {
-    let Some(text) = headers.get(FORWARDED).and_then(|value| value.to_str().ok()) else { return false };
+fn forwarded_https(fields: &Fields<'_>) -> bool {
+    let Some(text) = fields.text(Field::Forwarded) else { return false };
     let element = text.split(',').next().unwrap_or_default();
     element.split(';').any(|pair| pair.trim().eq_ignore_ascii_case("proto=https"))
 }
 
 /// The client's address: the last one, from the right, that no trusted proxy has (FIELD F24).
 #[must_use]
-pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, fields: &Fields<'_>, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
+    if !is_trusted(client, trusted) {
+        return client;
+    }
     // A proxy that speaks RFC 7239 alone is heard too; one that speaks both is believed in the older field.
-    let (name, is_forwarded) =
-        if headers.contains_key(X_FORWARDED_FOR) { (X_FORWARDED_FOR, false) } else { (FORWARDED, true) };
-    let fields: SmallVec<[&[u8]; 2]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    let listed = fields.iter().rev().flat_map(|field| field.rsplit(|b| *b == b','));
+    let is_forwarded = !fields.has(Field::XForwardedFor);
+    let field = if is_forwarded { Field::Forwarded } else { Field::XForwardedFor };
+    let values: SmallVec<[&[u8]; 2]> = fields.all(field).map(HeaderValue::as_bytes).collect();
+    let listed = values.iter().rev().flat_map(|field| field.rsplit(|b| *b == b','));
     for hop in listed.take(MAX_HOPS) {
         if !is_trusted(client, trusted) {
             break;
@@ -342,132 +288,18 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// A host as a browser asked it, with what is derived from it. Made once for a connection, which rarely asks another.
-pub(super) struct AskedHost {
-    /// The field as it came, by which it is known again.
-    field: Option<HeaderValue>,
-    /// Lower case, with the port.
-    pub name: String,
-    value: HeaderValue,
-    peer: HeaderValue,
-    forwarded: HeaderValue,
-    proto: &'static str,
-}
-
-impl AskedHost {
-    /// Reads what `request` asks, unless `known` is the same.
-    ///
-    /// # Errors
-    /// As [`host_of`].
-    pub(super) fn of(
-        request: &Parts,
-        known: Option<&Rc<Self>>,
-        peer: IpAddr,
-        tls: bool,
-    ) -> Result<Rc<Self>, BadRequest> {
-        let mut fields = request.headers.get_all(HOST).iter();
-        let field = fields.next().filter(|_| fields.next().is_none());
-        if let Some(known) = known
-            && field.is_some()
-            && field == known.field.as_ref()
-            && request.uri.authority().is_none()
-        {
-            return Ok(Rc::clone(known));
-        }
-        let name = host_of(request)?;
-        let peer = peer.to_canonical();
-        let proto = if tls { "https" } else { "http" };
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| BadRequest::Host);
-        Ok(Rc::new(Self {
-            field: field.cloned(),
-            value: value(&name)?,
-            peer: value(&peer.to_string())?,
-            forwarded: value(&forwarded_element(peer, &name, proto))?,
-            proto,
-            name,
-        }))
-    }
-}
-
-/// Writes `Host`, `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to a trusted peer's, in place of anybody else's.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, trusted: bool, host: &AskedHost) {
-    let proto = HeaderValue::from_static(host.proto);
-    for (name, own, is_list) in [
-        (X_FORWARDED_FOR, &host.peer, true),
-        (FORWARDED, &host.forwarded, true),
-        (X_FORWARDED_PROTO, &proto, false),
-        (X_FORWARDED_HOST, &host.value, false),
-    ] {
-        let before = if trusted { joined(headers, &name) } else { None };
-        let value = match before {
-            None => Some(own.clone()),
-            Some(before) if is_list => {
-                HeaderValue::from_bytes(&[before.as_bytes(), b", ", own.as_bytes()].concat()).ok()
-            }
-            Some(before) => HeaderValue::from_str(&before).ok(),
-        };
-        match value {
-            Some(value) => drop(headers.insert(name, value)),
-            None => drop(headers.remove(name)),
-        }
-    }
-    headers.insert(HOST, host.value.clone());
-    if !trusted {
-        remove_all(headers, |name| OF_OTHER_PROXIES.contains(&name.as_str()));
-    }
-}
-
-/// Writes the same for a request of our own in the name of the browser at `client`: apps redirect what came without TLS, and
-/// tie sessions to addresses.
-pub(super) fn speak_for(headers: &mut HeaderMap, client: IpAddr, https: bool, host: &AskedHost) {
-    let proto = if https { "https" } else { "http" };
-    let written =
-        [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, forwarded_element(client, &host.name, proto))];
-    for (name, text) in written {
-        headers.extend(HeaderValue::from_str(&text).ok().map(|value| (name, value)));
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    headers.insert(X_FORWARDED_HOST, host.value.clone());
-    headers.insert(HOST, host.value.clone());
-}
-
-/// RFC 7239 section 4.
-fn forwarded_element(node: IpAddr, host: &str, proto: &str) -> String {
-    let node = if node.is_ipv6() { format!("\"[{node}]\"") } else { node.to_string() };
-    format!("for={node};host=\"{host}\";proto={proto}")
-}
-
 /// Fields in which proxies say what only a trusted one may.
-const OF_OTHER_PROXIES: [&str; 5] =
-    ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "x-client-ip"];
-
-/// All values of a field as one list.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
-}
-
-/// The target for the upstream, in origin form; `asked` itself where it is just that.
 #[must_use]
-pub(super) fn origin_form(asked: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
-    if asked.authority().is_none() && asked.path() == path && asked.query() == query {
-        return Some(asked.clone());
-    }
-    match query {
-        Some(query) => format!("{path}?{query}").parse().ok(),
-        None => path.parse().ok(),
-    }
+pub(super) fn is_of_other_proxies(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-real-ip" | "x-forwarded-port" | "x-forwarded-server" | "x-forwarded-prefix" | "x-client-ip"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
-
-    fn parts(request: Request<()>) -> Parts {
-        request.into_parts().0
-    }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -488,24 +320,40 @@ mod tests {
             ("x-secret", "1"),
             ("content-length", "5"),
             ("keep-alive", "timeout=5"),
-            ("te", "gzip, trailers"),
-            ("upgrade", "h2c"),
             ("accept", "*/*"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
         ]);
-        strip_nominated(&mut map);
-        prepare_request(&mut map, false);
-        let left = [("content-length", "5"), ("accept", "*/*"), ("te", "trailers"), ("connection", "te")];
-        assert_eq!(map, headers(&left));
+        let nominated = nominated(map.get_all(CONNECTION).iter());
+        assert_eq!(nominated.as_slice(), ["x-secret"]);
+        tidy(&mut map, &nominated);
+        assert!(!map.contains_key("x-secret"));
+        assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"], "crumbs are joined");
+    }
+
+    #[test]
+    fn an_answer_keeps_nothing_of_the_upstream_s_connection() {
+        let mut map = headers(&[
+            ("connection", "x-secret, trailer, keep-alive"),
+            ("x-secret", "1"),
+            ("trailer", "x-sum"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("keep-alive", "timeout=5"),
+            ("tenure-session", "logout"),
+            ("x-user", "ann"),
+            ("etag", "1"),
+        ]);
+        prepare_response(&mut map, |name| name == "x-user");
+        assert_eq!(map, headers(&[("trailer", "x-sum"), ("etag", "1")]));
     }
 
     #[test]
     fn only_a_websocket_upgrades() {
-        assert!(asks_for_websocket(&headers(&[
-            ("connection", "keep-alive, Upgrade"),
-            ("upgrade", "WebSocket")
-        ])));
-        assert!(!asks_for_websocket(&headers(&[("connection", "Upgrade"), ("upgrade", "h2c")])));
-        assert!(!asks_for_websocket(&headers(&[("upgrade", "websocket")])));
+        let asks = |pairs: &[(&str, &str)]| asks_for_websocket(&Fields::of(&headers(pairs)));
+        assert!(asks(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]));
+        assert!(!asks(&[("connection", "Upgrade"), ("upgrade", "h2c")]));
+        assert!(!asks(&[("upgrade", "websocket")]));
     }
 
     #[test]
@@ -517,35 +365,18 @@ mod tests {
             &[("content-length", "+1")],
             &[("content-length", "")],
         ] {
-            assert_eq!(check_framing(&headers(bad)), Err(BadRequest::Framing), "{bad:?}");
+            assert_eq!(check_framing(&Fields::of(&headers(bad))), Err(BadRequest::Framing), "{bad:?}");
         }
-        assert_eq!(check_framing(&headers(&[("content-length", "1")])), Ok(()));
-    }
-
-    #[test]
-    fn one_host_and_one_only() {
-        let ask = |target: &str, hosts: &[&str]| {
-            let mut request = Request::get(target).body(()).unwrap();
-            for host in hosts {
-                request.headers_mut().append(HOST, host.parse().unwrap());
-            }
-            host_of(&parts(request))
-        };
-        assert_eq!(ask("/", &["A.example:80"]), Ok("a.example:80".into()));
-        assert_eq!(ask("http://a.example/", &["a.example"]), Ok("a.example".into()));
-        assert_eq!(ask("http://b.example/", &["a.example"]), Err(BadRequest::HostMismatch));
-        assert_eq!(ask("/", &[]), Err(BadRequest::Host));
-        assert_eq!(ask("/", &["a", "a"]), Err(BadRequest::Host));
-        assert_eq!(ask("/", &["user@a"]), Err(BadRequest::Host));
-        assert_eq!(without_port("a.example:80"), "a.example");
-        assert_eq!(without_port("[::1]:80"), "[::1]");
-        assert_eq!(without_port("[::1]"), "[::1]");
+        assert_eq!(check_framing(&Fields::of(&headers(&[("content-length", "1")]))), Ok(()));
     }
 
     #[test]
     fn the_client_is_the_rightmost_that_is_not_trusted() {
         let trusted = nets(&["10.0.0.0/8", "::1/128"]);
         let peer: IpAddr = "10.0.0.9".parse().unwrap();
+        let client_of = |peer: IpAddr, pairs: &[(&str, &str)]| {
+            client_address(peer, &Fields::of(&headers(pairs)), &trusted)
+        };
         for (field, client) in [
             ("1.1.1.1, 2.2.2.2, 10.0.0.1", "2.2.2.2"),
             ("6.6.6.6", "6.6.6.6"),
@@ -554,75 +385,21 @@ mod tests {
             ("4.4.4.4:1234", "4.4.4.4"),
             ("[2001:db8::1]:9", "2001:db8::1"),
         ] {
-            let found = client_address(peer, &headers(&[("x-forwarded-for", field)]), &trusted);
+            let found = client_of(peer, &[("x-forwarded-for", field)]);
             assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{field}");
         }
         let stranger: IpAddr = "9.9.9.9".parse().unwrap();
-        assert_eq!(client_address(stranger, &headers(&[("x-forwarded-for", "1.1.1.1")]), &trusted), stranger);
-        let two = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "10.0.0.1")]);
-        assert_eq!(client_address(peer, &two, &trusted), "1.1.1.1".parse::<IpAddr>().unwrap());
+        assert_eq!(client_of(stranger, &[("x-forwarded-for", "1.1.1.1")]), stranger);
+        let two = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "10.0.0.1")];
+        assert_eq!(client_of(peer, &two), "1.1.1.1".parse::<IpAddr>().unwrap());
     }
 
     #[test]
-    fn forwarding_headers_of_strangers_are_replaced() {
-        let peer: IpAddr = "9.9.9.9".parse().unwrap();
-        let request = parts(Request::get("/").header(HOST, "A.example").body(()).unwrap());
-        let host = AskedHost::of(&request, None, peer, false).unwrap();
-        let mut map = headers(&[
-            ("x-forwarded-for", "1.1.1.1"),
-            ("forwarded", "for=1.1.1.1"),
-            ("x-forwarded-proto", "https"),
-            ("x-real-ip", "1.1.1.1"),
-        ]);
-        set_forwarded(&mut map, false, &host);
-        assert_eq!(map["x-forwarded-for"], "9.9.9.9");
-        assert_eq!(map["forwarded"], "for=9.9.9.9;host=\"a.example\";proto=http");
-        assert_eq!(map["x-forwarded-proto"], "http");
-        assert!(!map.contains_key("x-real-ip"));
-        let mut map = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        set_forwarded(&mut map, true, &host);
-        assert_eq!(map["x-forwarded-for"], "1.1.1.1, 9.9.9.9");
-        assert_eq!(map["forwarded"], "for=9.9.9.9;host=\"a.example\";proto=http");
-        assert_eq!(map["x-forwarded-proto"], "https");
-        assert_eq!((&map["x-forwarded-host"], &map["host"]), (&host.value, &host.value));
-    }
-
-    #[test]
-    fn a_host_is_known_again_only_while_it_stays_the_same() {
-        let peer: IpAddr = "2001:db8::9".parse().unwrap();
-        let ask = |target: &str, host: &str| parts(Request::get(target).header(HOST, host).body(()).unwrap());
-        let first = AskedHost::of(&ask("/", "a.example"), None, peer, true).unwrap();
-        assert_eq!(first.forwarded, "for=\"[2001:db8::9]\";host=\"a.example\";proto=https");
-        let again = AskedHost::of(&ask("/x", "a.example"), Some(&first), peer, true).unwrap();
-        assert!(Rc::ptr_eq(&first, &again));
-        assert_eq!(
-            AskedHost::of(&ask("/", "b.example"), Some(&first), peer, true).unwrap().name,
-            "b.example"
-        );
-        let mut twice = ask("/", "a.example");
-        twice.headers.append(HOST, HeaderValue::from_static("a.example"));
-        for bad in [ask("http://b.example/", "a.example"), twice] {
-            assert!(AskedHost::of(&bad, Some(&first), peer, true).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn identity_headers_go_in_every_spelling() {
+    fn identity_headers_are_known_in_every_spelling() {
         let names = ["x-session-user".parse().unwrap()];
-        let mut map = headers(&[
-            ("X-Session-User", "a"),
-            ("x_session_user", "b"),
-            ("x-session_user", "c"),
-            ("x-session-users", "d"),
-        ]);
-        strip_identity(&mut map, &names);
-        assert_eq!(map, headers(&[("x-session-users", "d")]));
-    }
-
-    #[test]
-    fn cookie_crumbs_are_joined() {
-        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2")]);
-        join_cookies(&mut map);
-        assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        for name in ["x-session-user", "x_session_user", "x-session_user"] {
+            assert!(is_identity(&name.parse().unwrap(), &names), "{name}");
+        }
+        assert!(!is_identity(&HeaderName::from_static("x-session-users"), &names));
     }
 }

@@ -7,7 +7,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
-use super::body::{Body, Bound, Upload, UploadState};
+use super::body::{Body, Bound};
 use super::command;
 use super::forward::send;
 use super::handle::{Proxy, Shared};
@@ -17,6 +17,7 @@ use super::learn::{self, Learned, Over};
 use super::set_cookies::{ResponseCookies, rule_of};
 use super::site::AppSite;
 use super::sources::{self, Heard, Said};
+use super::upstream::Outgoing;
 use super::userinfo::Due;
 use super::visit::Visit;
 use super::{answer, userinfo};
@@ -24,7 +25,6 @@ use super::{answer, userinfo};
 use crate::session::harden::harden;
 use crate::session::identity::{Identity, SourceKind};
 use crate::session::profile::CookieKind;
-use crate::session::record::Session;
 use crate::session::{Moment, TokenKey};
 
 /// Adds what the app's session cookies lack (`harden`), before anything is learned from them: they are deleted with the
@@ -79,11 +79,6 @@ impl Proxy {
         let table = &self.shared.table;
         harden_cookies(&visit.app, &mut head.headers, visit.https);
         let mut cookies = ResponseCookies::read(&visit.app, table, &head.headers, &visit.path, now);
-        visit.known_source = visit.session.as_ref().and_then(|(session, _)| {
-            let signed_in =
-                |s: &Session| s.times.signed_in_at.and(s.identity.as_ref()).map(|i| usize::from(i.source));
-            table.inspect(session, now, signed_in)
-        });
         let mut userinfo = None;
         if let Some(due) = userinfo::is_due(visit, &cookies, &self.shared.asked, now) {
             // Boxed, as everything that few requests wait for: a future is as large as the largest of its parts.
@@ -111,9 +106,8 @@ impl Proxy {
         if let Some(over) = over.or(commanded.then_some(Over::SignedOut)) {
             self.forget(visit, over, head, now);
         }
-        sources::strip_identity(&visit.app, &mut head.headers);
         headers::strip_location(&mut head.headers, &visit.host.name, &visit.app.id_parameters);
-        headers::prepare_response(&mut head.headers);
+        headers::prepare_response(&mut head.headers, |name| visit.app.identity_headers.contains(name));
         if (learned == Learned::PassesWhenSafe || commanded) && !self.is_safe(visit).await {
             let title = "The store cannot confirm this";
             return Err((answer::problem(StatusCode::SERVICE_UNAVAILABLE, title, &[]), "store"));
@@ -183,12 +177,10 @@ impl Proxy {
                 Some(vault) => keep::cookie_after(vault, table, visit, &head.headers, &path, now),
                 None => userinfo::cookie_after(visit, cookies),
             };
-            let question = userinfo::question(visit, &path, &cookie)?.map(|_| Upload::Empty);
+            let mut question = Outgoing::bare(&userinfo::question(visit, &path, &cookie)?);
             let pool = self.pool(&visit.app).for_holder();
             let (parts, lease) =
-                send(&pool, question, &UploadState::default(), userinfo::PATIENCE, || self.may_go_on(visit))
-                    .await
-                    .ok()?;
+                send(&pool, &mut question, userinfo::PATIENCE, || self.may_go_on(visit)).await.ok()?;
             let body = Limited::new(lease, userinfo::MAX_ANSWER_BYTES);
             let bytes = body.collect().await.ok()?.to_bytes();
             for field in parts.headers.get_all(SET_COOKIE) {

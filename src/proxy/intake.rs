@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use smallvec::SmallVec;
 
 use super::site::AppSite;
 use crate::session::activity::{Asked, Kind};
 use crate::session::cookie::RequestCookies;
+use crate::session::fields::{Field, Fields};
 use crate::session::gate::{Action, Evidence, Facts, Kept, Place, Standing, Unseen, Weighed, decide, weigh};
 use crate::session::jar;
 use crate::session::profile::CookieKind;
@@ -37,12 +37,22 @@ pub(super) struct Intake {
     pub overtaken: bool,
     /// The session's last activity before this request, where the app may say that it was none.
     pub active_before: Option<Moment>,
-    /// The `Cookie` header to forward: `None` leaves the header as it is, `Some(None)` removes it.
-    pub cookie: Option<Option<Vec<u8>>>,
+    /// The `Cookie` header to forward.
+    pub cookie: Cookie,
     /// Unseen tokens that travel on to be adopted: rule index, name and key.
     pub adopting: Vec<(usize, String, TokenKey)>,
     /// Names of the chunks of configured cookies, whether they belong to one or not.
     pub chunks: Vec<String>,
+}
+
+/// A `Cookie` header on its way to the app. SECURITY: secret.
+#[derive(Default)]
+pub(super) enum Cookie {
+    /// The browser's own, byte for byte.
+    #[default]
+    AsItCame,
+    /// Written anew, or left out.
+    Written(Option<Vec<u8>>),
 }
 
 /// Whom a request is for.
@@ -98,7 +108,7 @@ impl Intake {
         inquired: Inquired<'_>,
         now: Moment,
     ) -> Self {
-        let fields = asked.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes);
+        let fields = asked.fields.all(Field::Cookie).map(http::HeaderValue::as_bytes);
         let cookies = RequestCookies::parse(fields, app.presented(https));
         let mut found = look_up(app, table, &cookies, now);
         let asks = settle_unknown(app, table, &mut found, inquired, now);
@@ -119,11 +129,12 @@ impl Intake {
         let cookie = match &app.vault {
             Some(vault) if adopting.is_empty() => {
                 let jar = travels(action).then(|| jar_of(table, session.as_ref(), now)).flatten();
-                Some(vault.header(&cookies, jar.as_deref(), browser, now))
+                Cookie::Written(vault.header(&cookies, jar.as_deref(), browser, now))
             }
-            Some(_) | None => {
-                cookies.needs_rewrite().then(|| forwarded(app, &cookies, &found, &kept, action))
+            Some(_) | None if cookies.needs_rewrite() => {
+                Cookie::Written(forwarded(app, &cookies, &found, &kept, action))
             }
+            Some(_) | None => Cookie::AsItCame,
         };
         Self {
             asks,
@@ -225,18 +236,18 @@ fn facts(app: &AppSite, asked: &Asked<'_>, place: Place) -> Facts {
         kind: asked.kind(),
         place,
         activity: asked.is_activity(&app.config.inactive),
-        credentials: has_credentials(asked.headers),
+        credentials: has_credentials(asked.fields),
     }
 }
 
-fn has_credentials(headers: &HeaderMap) -> bool {
+fn has_credentials(fields: &Fields<'_>) -> bool {
     let scheme = |value: &http::HeaderValue| {
         let text = value.as_bytes().trim_ascii_start();
         [b"basic ".as_slice(), b"bearer "]
             .iter()
             .any(|s| text.get(..s.len()).is_some_and(|head| head.eq_ignore_ascii_case(s)))
     };
-    headers.get_all(http::header::AUTHORIZATION).iter().any(scheme)
+    fields.all(Field::Authorization).any(scheme)
 }
 
 /// Decides, and notes the request on its live session. Should the session have ended between look-up and note, the

@@ -39,8 +39,8 @@ pub(super) fn weigh(
 /// The jar of a browser from before the roll-out, if the app took its cookies: it neither set a new session cookie nor
 /// deleted the one it got (R14).
 fn adopted(vault: &Vault, visit: &Visit, headers: &HeaderMap, now: Moment) -> Option<Kept> {
-    let cookie = visit.cookie.as_ref().filter(|_| !visit.adopting.is_empty())?;
-    let brought = vault.adopt(cookie.as_bytes(), &visit.site(), now)?;
+    let cookie = visit.cookie().filter(|_| !visit.adopting.is_empty())?;
+    let brought = vault.adopt(cookie, &visit.site(), now)?;
     let kept = vault.keep(Some(&brought), headers, visit.place == Place::Logout, &visit.site(), now);
     (kept.cookies == Cookies::Untouched).then_some(Kept { cookies: Cookies::Fresh, ..kept })
 }
@@ -103,8 +103,7 @@ pub(super) fn cookie_after(
 ) -> Vec<u8> {
     let (_, kept) = weigh(vault, table, visit, headers, now);
     let path = path.split('?').next().unwrap_or(path);
-    let sent = visit.cookie.as_ref().map(HeaderValue::as_bytes);
-    let cookies = RequestCookies::parse(sent.into_iter(), &[]);
+    let cookies = RequestCookies::parse(visit.cookie().into_iter(), &[]);
     vault.header(&cookies, Some(&kept.jar), &Site { path, ..visit.site() }, now).unwrap_or_default()
 }
 
@@ -193,7 +192,7 @@ impl Keeping {
 
 /// Deletes in the browser what it brought from before the roll-out; nobody saw how it was set, so as most apps do.
 pub(super) fn delete_adopted(visit: &Visit, headers: &mut HeaderMap) {
-    let cookie = visit.cookie.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+    let cookie = visit.cookie().unwrap_or_default();
     let shape = crate::session::cookie::Attributes { path: "/".to_owned(), ..Default::default() };
     for pair in cookie.split(|b| *b == b';').map(<[u8]>::trim_ascii) {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();

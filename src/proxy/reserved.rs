@@ -54,11 +54,11 @@ pub(super) async fn answer(
     visit: &Visit,
     intake: &Intake,
     subpath: &str,
-    headers: &HeaderMap,
     body: Incoming,
     now: Moment,
 ) -> Response<Body> {
-    match (subpath, &visit.method) {
+    let headers = &visit.head.headers;
+    match (subpath, &visit.head.method) {
         ("status", &Method::GET | &Method::HEAD) => status(table, intake, now),
         ("touch", &Method::POST) if !is_same_origin(headers, &visit.host.name) => cross_site(),
         ("touch", &Method::POST) => touch(table, intake, now),

@@ -3,21 +3,24 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer;
 use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
 use super::collect::collect;
-use super::forward::{Answered, Unsent, UpstreamError, send};
-use super::handle::{Connection, Judged, Proxy, identity_of, rewrite, settle};
+use super::forward::{Answered, UpstreamError, send};
+use super::handle::{Judged, Proxy, identity_of, settle};
+use super::headers::BadRequest;
+use super::intake::Cookie;
 use super::login_form::{self, MAX_SIGN_IN_BODY};
 use super::pool::Lease;
-use super::site::AppSite;
+use super::rewrite;
 use super::upgrade::{Close, tunnel};
+use super::upstream::Outgoing;
 use super::visit::Visit;
 use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
@@ -26,89 +29,81 @@ use crate::session::identity::{LoginForm, SourceKind};
 use crate::session::path::{loosened, script_of};
 use crate::session::record::{Session, State};
 use crate::session::{EndReason, Moment};
-use crate::telemetry::AccessGuard;
 
 /// A body that is not forwarded.
 struct Refused {
     status: StatusCode,
     label: &'static str,
+    title: &'static str,
     detail: String,
 }
 
 impl Refused {
     fn sign_in(status: StatusCode, fault: &impl ToString) -> Self {
-        Self { status, label: "bad_sign_in", detail: fault.to_string() }
+        Self { status, label: "bad_sign_in", title: "Request refused", detail: fault.to_string() }
     }
 
     fn too_large() -> Self {
         let detail = "the body is larger than limits.body_bytes".to_owned();
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, label: "body_too_large", detail }
+        let (status, label) = (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large");
+        Self { status, label, title: "Request refused", detail }
+    }
+
+    fn bad(fault: BadRequest) -> Self {
+        let (status, label) = (StatusCode::BAD_REQUEST, fault.label());
+        Self { status, label, title: "Bad request", detail: fault.to_string() }
     }
 }
 
 impl Proxy {
     /// Forwards the request for its session, if it has one.
-    pub(super) async fn forward(
-        self: Rc<Self>,
-        mut judged: Box<Judged>,
-        body: Incoming,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
-        let state = UploadState::default();
-        let upload = match self.upload(&mut judged, body, &state).await {
-            Ok(upload) => upload,
-            Err(Refused { status, label, detail }) => {
-                access.finish(status, label);
-                return answer::problem(status, "Request refused", &[("detail", Some(&detail))]);
+    pub(super) async fn forward(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
+        let mut request = match self.request(&mut judged, body).await {
+            Ok(request) => request,
+            Err(Refused { status, label, title, detail }) => {
+                judged.access.finish(status, label);
+                return answer::problem(status, title, &[("detail", Some(&detail))]);
             }
         };
-        if let Err(fault) = rewrite(&mut judged) {
-            access.finish(StatusCode::BAD_REQUEST, fault.label());
-            return answer::problem(
-                StatusCode::BAD_REQUEST,
-                "Bad request",
-                &[("detail", Some(&fault.to_string()))],
-            );
-        }
-        let Judged { mut parts, visit, intake, websocket, site, connection, .. } = *judged;
-        if upload.has_unknown_length() {
-            // Said aloud: of a GET the library would take it for granted that there is none (law 11).
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
+        let Judged { visit, access, .. } = &mut *judged;
         let session = visit.session.as_ref().map(|(session, _)| session);
         access.session(|| identity_of(&self.shared.table, session, visit.began));
-        let browser = websocket.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
-        let browser = browser.map(|upgrade| (upgrade, connection));
-        let mut bound = self.bind(&visit);
-        let mut visit = visit;
-        let request = Request::from_parts(parts, upload);
-        let patience = site.first_byte_timeout;
-        let mut sent = self.send_bound(&visit, bound.as_ref(), request, &state, patience).await;
-        if let Err(UpstreamError::Withdrawn(Some(unsent))) = sent {
-            sent = match self.without_session(&mut visit, unsent) {
-                Some(request) => {
-                    bound = None;
-                    Box::pin(self.send_bound(&visit, None, request, &state, patience)).await
+        let mut bound = self.bind(&judged.visit);
+        let upload = request.upload().state().cloned();
+        let mut sent = self.send_bound(&judged, bound.as_ref(), &mut request).await;
+        if matches!(sent, Err(UpstreamError::Withdrawn)) && self.goes_on_without_session(&mut judged.visit) {
+            bound = None;
+            sent = match rewrite::head(&judged, request.upload()) {
+                Ok(head) => {
+                    request.replace_head(head.bytes);
+                    Box::pin(self.send_bound(&judged, None, &mut request)).await
                 }
-                None => Err(UpstreamError::Withdrawn(None)),
+                Err(_) => Err(UpstreamError::Withdrawn),
             };
         }
-        access.received(state.bytes());
+        judged.access.received(upload.map_or(0, |upload| upload.bytes()));
         match sent {
-            Ok(answered) => self.respond(visit, intake.action, answered, bound, browser, access).await,
-            Err(UpstreamError::Withdrawn(_)) => {
-                let response = self.answer_end(&visit);
-                access.finish(response.status(), "ended");
+            Ok(answered) => self.respond(judged, answered, bound).await,
+            Err(UpstreamError::Withdrawn | UpstreamError::CutOff) => {
+                let response = self.answer_end(&judged.visit);
+                judged.access.finish(response.status(), "ended");
                 response
             }
             Err(error) => {
-                visit.app.metrics.upstream_error(error.label());
-                let app = &visit.app.config.name;
-                tracing::warn!(%app, reason = error.label(), error = %chain(&error), "no answer from the upstream");
-                access.finish(error.status(), error.label());
+                let app = &judged.visit.app;
+                app.metrics.upstream_error(error.label());
+                let name = &app.config.name;
+                tracing::warn!(app = %name, reason = error.label(), error = %chain(&error), "no answer from the upstream");
+                judged.access.finish(error.status(), error.label());
                 answer::problem(error.status(), title(&error), &[])
             }
         }
+    }
+
+    /// The request as it goes upstream.
+    async fn request(&self, judged: &mut Judged, body: Incoming) -> Result<Outgoing, Refused> {
+        let upload = self.upload(judged, body).await?;
+        rewrite::rewrite(judged, upload).map_err(Refused::bad)
     }
 
     /// Registers the exchange with its session. ORDER: before the session is judged again (R2).
@@ -121,15 +116,13 @@ impl Proxy {
     /// Sends the request unless its session ends before; an end that is told stops the waiting for the app.
     async fn send_bound(
         &self,
-        visit: &Visit,
+        Judged { visit, site, .. }: &Judged,
         bound: Option<&Bound>,
-        request: Request<Upload>,
-        state: &UploadState,
-        first_byte: std::time::Duration,
+        request: &mut Outgoing,
     ) -> Result<Answered, UpstreamError> {
         let pool = self.pool(&visit.app);
         let check = || self.may_go_on(visit);
-        let sending = send(&pool, request, state, first_byte, check);
+        let sending = send(&pool, request, site.first_byte_timeout, check);
         let (Some(bound), false) = (bound, visit.place.is_open()) else { return sending.await };
         let cut = async {
             if bound.exchange.ended().await.is_told() && self.was_signed_in(visit) {
@@ -139,7 +132,7 @@ impl Proxy {
         };
         tokio::select! {
             biased;
-            () = cut => Err(UpstreamError::Withdrawn(None)),
+            () = cut => Err(UpstreamError::CutOff),
             answered = sending => answered,
         }
     }
@@ -149,26 +142,24 @@ impl Proxy {
         visit.session.as_ref().is_none_or(|(session, key)| self.shared.table.is_live(session, *key, now))
     }
 
-    /// What goes on although its session ended before the head was written: where an end is never told, and where it
-    /// is silent (R15). The tokens stay behind. `None` when the end is told instead.
-    fn without_session(&self, visit: &mut Visit, unsent: Unsent) -> Option<Request<Upload>> {
-        let (session, key) = visit.session.as_ref()?;
+    /// Whether the request goes on although its session ended before the head was written: where an end is never told, and
+    /// where it is silent (R15). The tokens stay behind. Otherwise the end is told instead.
+    fn goes_on_without_session(&self, visit: &mut Visit) -> bool {
+        let Some((session, key)) = &visit.session else { return false };
         let (told, after_end, overtaken) = self.shared.table.inspect(session, self.shared.clock.now(), |s| {
             let by_sign_in = s.ended().is_some_and(|end| end.reason.is_by_sign_in());
             let after_end = s.ended().is_some() && s.times.signed_in_at.is_some();
             (told_end(s).is_some(), after_end, by_sign_in || (s.ended().is_none() && !s.holds(*key)))
         });
         if told && !visit.place.is_open() {
-            return None;
+            return false;
         }
         // As if it had been judged only now.
         visit.after_end |= after_end;
         visit.overtaken |= overtaken;
-        let mut request = *unsent.0;
-        strip_tokens(request.headers_mut(), &visit.app);
         visit.session = None;
-        visit.cookie = request.headers().get(COOKIE).cloned();
-        Some(request)
+        visit.cookie = Cookie::Written(without_tokens(visit));
+        true
     }
 
     fn was_signed_in(&self, visit: &Visit) -> bool {
@@ -201,12 +192,7 @@ impl Proxy {
     }
 
     /// The body to forward; of a sign-in form it is read first, for the user's name alone (R7).
-    async fn upload(
-        &self,
-        judged: &mut Judged,
-        body: Incoming,
-        state: &UploadState,
-    ) -> Result<Upload, Refused> {
+    async fn upload(&self, judged: &mut Judged, body: Incoming) -> Result<Upload, Refused> {
         use http_body::Body as _;
         let limit = judged.site.body_bytes;
         if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
@@ -221,7 +207,7 @@ impl Proxy {
             return Ok(Upload::Streamed {
                 incoming: body,
                 limit,
-                state: state.clone(),
+                state: UploadState::default(),
                 progress: self.hold_idle(judged),
                 site: Arc::clone(&judged.site),
             });
@@ -231,16 +217,13 @@ impl Proxy {
         });
         let bytes =
             Box::pin(collect(body, limit)).await.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
-        let (head, query) = (&judged.parts.headers, judged.visit.query.as_deref());
+        let (head, query) = (&judged.visit.head.headers, judged.visit.query.as_deref());
         let user = login_form::user_of(head, query, &bytes, &field);
         let user = user.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
         let user = user.unwrap_or_default();
         crate::session::identity::normal_name(&user, judged.visit.app.config.user_case)
             .map_err(|_| Refused::sign_in(StatusCode::BAD_REQUEST, &"the user's name is too long"))?;
         judged.visit.form_user = Some((index, user));
-        // The body goes on with a length of its own, whatever framing it came in.
-        judged.parts.headers.remove(TRANSFER_ENCODING);
-        judged.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         Ok(Upload::Full((!bytes.is_empty()).then_some(bytes)))
     }
 
@@ -248,8 +231,8 @@ impl Proxy {
     fn hold_idle(&self, judged: &Judged) -> Option<Box<dyn FnMut(u64)>> {
         let Action::Forward { touch: true, .. } = judged.intake.action else { return None };
         let (session, _) = judged.visit.carried()?;
-        let idle = self.shared.table.inspect(&session, judged.now, |s| s.policy.idle_timeout)?;
-        let mut hold = UploadHold::new(judged.now, idle);
+        let idle = self.shared.table.inspect(&session, judged.visit.began, |s| s.policy.idle_timeout)?;
+        let mut hold = UploadHold::new(judged.visit.began, idle);
         let shared = Arc::clone(&self.shared);
         Some(Box::new(move |bytes| {
             let now = shared.clock.now();
@@ -261,49 +244,60 @@ impl Proxy {
 
     async fn respond(
         self: Rc<Self>,
-        mut visit: Box<Visit>,
-        action: Action,
+        mut judged: Box<Judged>,
         (mut head, lease): Answered,
         bound: Option<Bound>,
-        browser: Option<(OnUpgrade, Rc<Connection>)>,
-        mut access: AccessGuard,
     ) -> Response<Body> {
+        let Judged { visit, intake, websocket, access, .. } = &mut *judged;
         let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
         let now = self.shared.clock.now();
-        if let Some(response) = self.ended_meanwhile(&visit, now) {
+        if let Some(response) = self.meet(visit, now) {
             access.finish(response.status(), "ended");
             return response;
         }
-        if let Err((response, label)) = self.learn(&mut visit, &mut head, now).await {
+        if let Err((response, label)) = self.learn(visit, &mut head, now).await {
             access.finish(response.status(), label);
             return response;
         }
-        let bound = match self.bind_adopted(&mut visit) {
-            Some(adopted) if self.may_go_on(&visit) => Some(adopted),
+        let bound = match self.bind_adopted(visit) {
+            Some(adopted) if self.may_go_on(visit) => Some(adopted),
             Some(_) => {
-                let response = self.answer_end(&visit);
+                let response = self.answer_end(visit);
                 access.finish(response.status(), "ended");
                 return response;
             }
             None => bound,
         };
-        if let (Action::TellByPassing { .. }, Some(ended)) = (action, &visit.passed_end) {
+        if let (Action::TellByPassing { .. }, Some(ended)) = (intake.action, &visit.passed_end) {
             // The end was told by letting the request pass.
-            answer::forget(&visit, ended, &mut head.headers);
+            answer::forget(visit, ended, &mut head.headers);
         }
-        match (upgrade, browser) {
-            (None, _) => self.stream(&visit, head, lease, bound, access),
-            (Some(true), Some(browser)) => {
-                self.open_tunnel(&visit, browser, lease, bound, access);
+        let Some(to_websocket) = upgrade else { return stream(judged, head, lease, bound) };
+        let browser = websocket.then(|| visit.head.extensions.remove::<OnUpgrade>()).flatten();
+        match browser {
+            Some(browser) if to_websocket => {
+                self.open_tunnel(judged, browser, lease, bound);
                 switching(head)
             }
             // Nobody asked to switch, or the app switched to something else: nothing it sends is forwarded (F21).
-            (Some(_), _) => {
+            Some(_) | None => {
                 visit.app.metrics.upstream_error("bad_upgrade");
                 access.finish(StatusCode::BAD_GATEWAY, "bad_upgrade");
                 answer::problem(StatusCode::BAD_GATEWAY, "Bad gateway", &[])
             }
         }
+    }
+
+    /// The app has answered: notes which source named the user of the session by now, unless it ended meanwhile, see
+    /// [`Self::ended_meanwhile`].
+    fn meet(&self, visit: &mut Visit, now: Moment) -> Option<Response<Body>> {
+        let (session, _) = visit.session.as_ref()?;
+        let (told, source) = self.shared.table.inspect(session, now, |s| {
+            let user = s.times.signed_in_at.and(s.identity.as_ref());
+            (told_end(s).is_some(), user.map(|user| usize::from(user.source)))
+        });
+        visit.known_source = source;
+        (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
 
     /// An answer whose head is not yet sent is replaced by the answer of an end (R2).
@@ -313,34 +307,14 @@ impl Proxy {
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
 
-    fn stream(
-        &self,
-        visit: &Visit,
-        head: Parts,
-        lease: Lease,
-        bound: Option<Bound>,
-        mut access: AccessGuard,
-    ) -> Response<Body> {
-        let event_stream = is_event_stream(&head.headers);
-        let bound = bound.map(|bound| match &visit.session {
-            Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
-            Some(_) | None => bound,
-        });
-        access.status(head.status, "forwarded");
-        let app = Arc::clone(&visit.app);
-        let mut flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
-        flow.lease.give_back_at_end();
-        Response::from_parts(head, Body::Upstream(Box::new(flow)))
-    }
-
     fn open_tunnel(
         self: &Rc<Self>,
-        visit: &Visit,
-        (browser, connection): (OnUpgrade, Rc<Connection>),
+        judged: Box<Judged>,
+        browser: OnUpgrade,
         mut lease: Lease,
         bound: Option<Bound>,
-        mut access: AccessGuard,
     ) {
+        let Judged { visit, mut access, connection, .. } = *judged;
         access.status(StatusCode::SWITCHING_PROTOCOLS, "upgraded");
         let live = visit.session.as_ref().map(|(session, _)| session.live_connection());
         let touches = visit.session.clone().filter(|_| visit.app.config.websocket_activity);
@@ -375,6 +349,22 @@ impl Proxy {
     }
 }
 
+/// The app's answer, as it flows.
+fn stream(judged: Box<Judged>, head: Parts, mut lease: Lease, bound: Option<Bound>) -> Response<Body> {
+    let event_stream = is_event_stream(&head.headers);
+    let bound = bound.map(|bound| match &judged.visit.session {
+        Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
+        Some(_) | None => bound,
+    });
+    lease.give_back_at_end();
+    let app = Arc::clone(&judged.visit.app);
+    // The rest is dropped where it stands: it is large.
+    let mut access = judged.access;
+    access.status(head.status, "forwarded");
+    let flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
+    Response::from_parts(head, Body::Upstream(Box::new(flow)))
+}
+
 /// Why a signed-in session ended, where that is told.
 fn told_end(session: &Session) -> Option<EndReason> {
     match &session.state {
@@ -385,7 +375,7 @@ fn told_end(session: &Session) -> Option<EndReason> {
 
 /// The login-form source that reads this request's body.
 fn form_of(visit: &Visit) -> Option<(usize, String)> {
-    if visit.method != Method::POST {
+    if visit.head.method != Method::POST {
         return None;
     }
     let loose = loosened(&visit.path);
@@ -419,23 +409,19 @@ fn switching(mut head: Parts) -> Response<Body> {
     Response::from_parts(head, Body::empty())
 }
 
-/// Removes everything that an app could read as a session cookie.
-fn strip_tokens(headers: &mut HeaderMap, app: &AppSite) {
-    if let Some(vault) = &app.vault {
-        return vault.strip(headers);
-    }
-    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    let kept = RequestCookies::parse(fields, &app.config.cookies).forwarded(|_, _| false);
-    match kept.and_then(|kept| HeaderValue::from_bytes(&kept).ok()) {
-        Some(value) => drop(headers.insert(COOKIE, value)),
-        None => drop(headers.remove(COOKIE)),
+/// The `Cookie` header without anything that an app could read as a session cookie.
+fn without_tokens(visit: &Visit) -> Option<Vec<u8>> {
+    match &visit.app.vault {
+        Some(vault) => vault.stripped(visit.cookie()),
+        None => RequestCookies::parse(visit.cookie().into_iter(), &visit.app.config.cookies)
+            .forwarded(|_, _| false),
     }
 }
 
 const fn title(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Connect(_) | UpstreamError::Protocol(_) => "Bad gateway",
-        UpstreamError::Busy | UpstreamError::Withdrawn(_) => "Service unavailable",
+        UpstreamError::Busy | UpstreamError::Withdrawn | UpstreamError::CutOff => "Service unavailable",
         UpstreamError::Timeout => "Gateway time-out",
         UpstreamError::BodyTooLarge => "Body too large",
         UpstreamError::ClientGone => "Bad request",

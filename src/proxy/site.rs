@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use crate::config::{App, Config, MethodPath};
 use crate::session::activity::Asked;
 use crate::session::gate::{Place, Rules, Unseen};
-use crate::session::identity::SourceKind;
+use crate::session::identity::{Names, SourceKind};
 use crate::session::path::{IdParameters, NormalPath, loosened};
 use crate::session::preset::Preset;
 use crate::session::profile::{CookieKind, CookieRule, NamePattern};
@@ -56,6 +56,8 @@ pub struct AppSite {
     pub metrics: Arc<AppMetrics>,
     /// An identity source reads `Authorization`: to come with a token is a way of signing in.
     pub reads_credentials: bool,
+    /// The headers by which it names its user in answers: the browser never sees them.
+    pub identity_headers: Vec<HeaderName>,
     /// Names of parameters that its server reads as the session id (FIELD F11).
     pub id_parameters: IdParameters,
     /// How its upstream is reached, by one worker.
@@ -110,6 +112,7 @@ impl Site {
                     has_login: app.login.is_some(),
                 },
                 metrics: metrics.app(&app.name),
+                identity_headers: identity_headers(app),
                 id_parameters: id_parameters(app),
                 reads_credentials: app.identity.iter().any(|source| {
                     matches!(&source.kind, SourceKind::JwtHeader { name, .. } if name == AUTHORIZATION)
@@ -144,6 +147,23 @@ impl Site {
         let find = |fits: &dyn Fn(&&Arc<AppSite>) -> bool| self.apps.iter().find(|app| fits(app));
         find(&exact).or_else(|| find(&wild)).or_else(|| find(&|app| app.config.hosts.is_empty()))
     }
+}
+
+fn identity_headers(app: &App) -> Vec<HeaderName> {
+    let named = app.identity.iter().filter_map(|source| match &source.kind {
+        SourceKind::ResponseHeader(names) => Some(names),
+        SourceKind::LoginForm(_)
+        | SourceKind::UserInfo { .. }
+        | SourceKind::JwtCookie { .. }
+        | SourceKind::JwtHeader { .. }
+        | SourceKind::Cookie(_)
+        | SourceKind::RequestHeader(_) => None,
+    });
+    let all = |names: &Names<HeaderName>| {
+        let others = names.tenant.iter().chain(&names.roles);
+        std::iter::once(&names.user).chain(others).cloned().collect::<Vec<_>>()
+    };
+    named.flat_map(all).collect()
 }
 
 /// `jsessionid` for everybody; the names of the cookies where the framework reads them there, or nobody knows it.

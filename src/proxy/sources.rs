@@ -161,11 +161,12 @@ fn from_headers(names: &Names<HeaderName>, headers: &HeaderMap) -> Said {
     let text =
         |name: &HeaderName| headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let mut values = headers.get_all(&names.user).iter();
-    let (Some(_), None) = (values.next(), values.next()) else {
+    let user = match (values.next(), values.next()) {
+        (Some(_), None) => text(&names.user).unwrap_or_default(),
         // Two users in one answer: nobody can say who is meant.
-        return if headers.contains_key(&names.user) { Said::Failed } else { Said::Nobody };
+        (Some(_), Some(_)) => return Said::Failed,
+        (None, _) => return Said::Nobody,
     };
-    let user = text(&names.user).unwrap_or_default();
     if user.trim().is_empty() {
         return Said::Nobody;
     }
@@ -248,16 +249,4 @@ pub(super) fn identity(
     let source = u8::try_from(index).unwrap_or(u8::MAX);
     let tenant = tenant.unwrap_or_else(|| app.config.tenant.clone());
     Ok(Some(Identity { user, tenant, roles, source }))
-}
-
-/// Removes the headers by which the app names its user: the browser never sees them.
-pub(super) fn strip_identity(app: &AppSite, headers: &mut HeaderMap) {
-    for source in &app.config.identity {
-        if let SourceKind::ResponseHeader(names) = &source.kind {
-            headers.remove(&names.user);
-            for name in names.tenant.iter().chain(&names.roles) {
-                headers.remove(name);
-            }
-        }
-    }
 }

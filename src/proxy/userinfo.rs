@@ -8,12 +8,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, COOKIE, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
 use parking_lot::Mutex;
 
-use super::headers::speak_for;
+use super::host::speak_for;
 use super::set_cookies::ResponseCookies;
 use super::sources::Said;
 use super::visit::Visit;
@@ -80,13 +79,13 @@ impl Asked {
 
 /// The request that asks, as the browser of `cookie`.
 #[must_use]
-pub(super) fn question(visit: &Visit, path: &str, cookie: &[u8]) -> Option<Request<Bytes>> {
+pub(super) fn question(visit: &Visit, path: &str, cookie: &[u8]) -> Option<Request<()>> {
     let header = HeaderValue::from_bytes(cookie).ok()?;
     let request = Request::get(path).header(ACCEPT, "application/json").header(COOKIE, header);
-    let mut request = request.body(Bytes::new()).ok()?;
+    let mut request = request.body(()).ok()?;
     let headers = request.headers_mut();
     speak_for(headers, visit.client_ip, visit.https, &visit.host);
-    headers.extend(visit.user_agent.clone().map(|agent| (USER_AGENT, agent)));
+    headers.extend(visit.head.headers.get(USER_AGENT).map(|agent| (USER_AGENT, agent.clone())));
     Some(request)
 }
 
@@ -94,7 +93,7 @@ pub(super) fn question(visit: &Visit, path: &str, cookie: &[u8]) -> Option<Reque
 #[must_use]
 pub(super) fn cookie_after(visit: &Visit, cookies: &ResponseCookies) -> Vec<u8> {
     let mut jar: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let sent = visit.cookie.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+    let sent = visit.cookie().unwrap_or_default();
     for pair in sent.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
         let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
         jar.push((pair[..at].to_vec(), pair.get(at + 1..).unwrap_or_default().to_vec()));

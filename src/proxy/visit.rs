@@ -4,8 +4,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::headers::{AskedHost, without_port};
-use super::intake::Intake;
+use http::HeaderValue;
+use http::header::{COOKIE, USER_AGENT};
+use http::request::Parts;
+
+use super::host::AskedHost;
+use super::intake::{Cookie, Intake};
 use super::site::AppSite;
 use super::sources::Said;
 use crate::session::activity::Kind;
@@ -29,8 +33,8 @@ pub(super) struct Visit {
     pub place: Place,
     /// What answer it expects.
     pub kind: Kind,
-    /// The method.
-    pub method: http::Method,
+    /// The head as it came, without what its `Connection` names.
+    pub head: Parts,
     /// The normalised path.
     pub path: String,
     /// The query as forwarded.
@@ -41,8 +45,6 @@ pub(super) struct Visit {
     pub https: bool,
     /// The host that the browser asked.
     pub host: Rc<AskedHost>,
-    /// The browser's `Referer`.
-    pub referer: Option<http::HeaderValue>,
     /// The live session whose token travels upstream, and that token.
     pub session: Option<(SessionRef, TokenKey)>,
     /// The session that was presented though its token does not travel on: it is held back, or over.
@@ -53,10 +55,8 @@ pub(super) struct Visit {
     pub overtaken: bool,
     /// The client's address, as far as it can be trusted.
     pub client_ip: IpAddr,
-    /// The browser's `User-Agent`.
-    pub user_agent: Option<http::HeaderValue>,
-    /// The `Cookie` header as forwarded. SECURITY: secret; kept only where a userinfo source needs it.
-    pub cookie: Option<http::HeaderValue>,
+    /// The `Cookie` header as forwarded.
+    pub cookie: Cookie,
     /// The user of a sign-in form, with the index of its source; empty where the form named nobody.
     pub form_user: Option<(usize, String)>,
     /// What the request itself says, with the index of its source: a trusted proxy's headers, or a verified token.
@@ -84,28 +84,38 @@ impl Visit {
         }
     }
 
+    /// The `Cookie` header as forwarded. SECURITY: secret.
+    #[must_use]
+    pub(super) fn cookie(&self) -> Option<&[u8]> {
+        match &self.cookie {
+            Cookie::AsItCame => self.head.headers.get(COOKIE).map(HeaderValue::as_bytes),
+            Cookie::Written(cookie) => cookie.as_deref(),
+        }
+    }
+
     /// Takes over what the intake found: which session's token travels on, and what is being adopted.
-    pub(super) fn carry(&mut self, intake: &Intake) {
+    pub(super) fn carry(&mut self, intake: &mut Intake) {
         let forwards = matches!(intake.action, Action::Forward { .. });
         self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
         self.stopped = if forwards { None } else { intake.session.clone() };
         self.after_end = intake.after_end;
         self.overtaken = intake.overtaken;
-        self.adopting.clone_from(&intake.adopting);
-        self.chunks.clone_from(&intake.chunks);
+        self.adopting = std::mem::take(&mut intake.adopting);
+        self.chunks = std::mem::take(&mut intake.chunks);
+        self.cookie = std::mem::take(&mut intake.cookie);
         self.active_before = intake.active_before;
     }
 
     /// What a browser's cookie jar goes by.
     #[must_use]
     pub(super) fn site(&self) -> jar::Site<'_> {
-        jar::Site::new(without_port(&self.host.name), &self.path, self.https)
+        self.host.site(&self.path, self.https)
     }
 
     /// `User-Agent` as it is kept: readable, and cut at [`MAX_USER_AGENT_BYTES`].
     #[must_use]
     pub(super) fn user_agent(&self) -> String {
-        let Some(value) = &self.user_agent else { return String::new() };
+        let Some(value) = self.head.headers.get(USER_AGENT) else { return String::new() };
         let bytes = value.as_bytes();
         let cut = &bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)];
         String::from_utf8_lossy(cut).chars().filter(|c| !c.is_control()).collect()

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::clock::HeadTimer;
 use crate::proxy::{Connection, Proxy};
 use crate::telemetry::{ConnectionGuard, Metrics};
 
@@ -138,7 +139,7 @@ impl Acceptor {
             async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
         });
         let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::default())
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
             .half_close(true)

@@ -1,5 +1,6 @@
 //! Which requests count as the user's activity, and what kind of answer a request expects.
 
+use super::fields::{Field, Fields};
 use super::path::Pattern;
 use super::{Moment, Span};
 
@@ -10,15 +11,8 @@ pub const MIN_UPLOAD_RATE: u64 = 500;
 /// The least time over which the rate is taken, and so how often an upload renews the idle clock.
 const RATE_WINDOW: Span = Span::from_secs(1);
 
-/// What kind of request the browser makes (Fetch Metadata).
-const SEC_FETCH_MODE: http::HeaderName = http::HeaderName::from_static("sec-fetch-mode");
-
 /// Where browsers of all ages say that they only fetch in advance.
-const PREFETCH_SAYS: [http::HeaderName; 3] = [
-    http::HeaderName::from_static("sec-purpose"),
-    http::HeaderName::from_static("purpose"),
-    http::HeaderName::from_static("x-moz"),
-];
+const PREFETCH_SAYS: [Field; 3] = [Field::SecPurpose, Field::Purpose, Field::XMoz];
 
 /// A rule of `inactive`: requests that it matches are not the user's activity.
 #[derive(Clone, Debug)]
@@ -41,8 +35,8 @@ pub struct Asked<'a> {
     pub method: &'a http::Method,
     /// The normalised path.
     pub path: &'a str,
-    /// The headers as they came.
-    pub headers: &'a http::HeaderMap,
+    /// The fields as they came.
+    pub fields: &'a Fields<'a>,
 }
 
 /// What a request wants, as far as answers differ by it (FIELD F13).
@@ -57,21 +51,18 @@ pub enum Kind {
 }
 
 impl Asked<'_> {
-    fn header(&self, name: &http::HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
     /// What the request wants: `Sec-Fetch-Mode` decides; without it, a GET or HEAD that accepts HTML is a navigation.
     #[must_use]
     pub fn kind(&self) -> Kind {
         if self.is_websocket() {
             return Kind::WebSocket;
         }
-        let navigation = match self.header(&SEC_FETCH_MODE) {
+        // What kind of request the browser makes (Fetch Metadata).
+        let navigation = match self.fields.text(Field::SecFetchMode) {
             Some(mode) => mode == "navigate",
             None => {
                 let reads = matches!(*self.method, http::Method::GET | http::Method::HEAD);
-                reads && self.header(&http::header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+                reads && self.fields.text(Field::Accept).is_some_and(|accept| accept.contains("text/html"))
             }
         };
         // What is fetched in advance may never be looked at: nothing is told there that is told only once.
@@ -79,28 +70,28 @@ impl Asked<'_> {
     }
 
     fn is_prefetch(&self) -> bool {
-        let says = |name| self.header(name).is_some_and(|value| value.contains("prefetch"));
-        PREFETCH_SAYS.iter().any(says)
+        let says = |field| self.fields.text(field).is_some_and(|value| value.contains("prefetch"));
+        PREFETCH_SAYS.into_iter().any(says)
     }
 
     fn is_websocket(&self) -> bool {
-        let upgrade =
-            self.header(&http::header::UPGRADE).is_some_and(|up| up.trim().eq_ignore_ascii_case("websocket"));
-        upgrade && *self.method == http::Method::GET
+        let upgrade = self.fields.text(Field::Upgrade);
+        upgrade.is_some_and(|up| up.trim().eq_ignore_ascii_case("websocket"))
+            && *self.method == http::Method::GET
     }
 
     /// Whether the request counts as its user's activity (DESIGN section 6). A client's mark can only make it count
     /// less: prefetches, preflights and requests that an `inactive` rule matches do not count.
     #[must_use]
     pub fn is_activity(&self, inactive: &[InactiveRule]) -> bool {
-        let preflight = *self.method == http::Method::OPTIONS
-            && self.headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight =
+            *self.method == http::Method::OPTIONS && self.fields.has(Field::AccessControlRequestMethod);
         !preflight && !self.is_prefetch() && !inactive.iter().any(|rule| self.is_matched_by(rule))
     }
 
     fn is_matched_by(&self, rule: &InactiveRule) -> bool {
         match rule {
-            InactiveRule::Header(name) => self.headers.contains_key(name),
+            InactiveRule::Header(name) => self.fields.headers().contains_key(name),
             InactiveRule::Path { method, path } => {
                 method.as_deref().is_none_or(|m| m == self.method.as_str()) && path.matches(self.path)
             }

@@ -89,11 +89,12 @@ impl<'a> RequestCookies<'a> {
             return;
         }
         let (name, value) = split_pair(pair);
-        if is_suspicious(pair, rules) {
+        let rule = rule_for(rules, name);
+        if is_suspicious(pair, (name, value), rule.is_some(), rules) {
             self.dropped += 1;
             return;
         }
-        if let Some((rule, found)) = rule_for(rules, name) {
+        if let Some((rule, found)) = rule {
             if found.extract == Extract::Chunked {
                 let (base, number) = match found.chunk_of(name) {
                     Some((base, number)) => {
@@ -152,13 +153,14 @@ impl<'a> RequestCookies<'a> {
     /// The header to forward, with the tokens for which `keep` says no removed; `None` when nothing is left.
     #[must_use]
     pub fn forwarded(&self, keep: impl Fn(usize, &Presented<'a>) -> bool) -> Option<Vec<u8>> {
-        let mut pairs = self.pairs.clone();
+        let mut stays: SmallVec<[bool; 16]> = smallvec::smallvec![true; self.pairs.len()];
         for (index, token) in self.tokens.iter().enumerate() {
             if !keep(index, token) {
-                std::iter::once(&token.pair).chain(&token.chunks).for_each(|pair| pairs[*pair] = None);
+                std::iter::once(&token.pair).chain(&token.chunks).for_each(|pair| stays[*pair] = false);
             }
         }
-        let kept: SmallVec<[&[u8]; 8]> = pairs.into_iter().flatten().collect();
+        let pairs = self.pairs.iter().zip(stays);
+        let kept: SmallVec<[&[u8]; 8]> = pairs.filter_map(|(pair, stays)| pair.filter(|_| stays)).collect();
         (!kept.is_empty()).then(|| kept.join(b"; ".as_slice()))
     }
 }
@@ -191,14 +193,17 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether the app could read this pair as a token though we do not (R4).
-fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
-    let (name, value) = split_pair(pair);
+/// Whether the app could read this pair as a token though we do not (R4). `is_token` says whether we do.
+fn is_suspicious(pair: &[u8], (name, value): (&[u8], &[u8]), is_token: bool, rules: &[CookieRule]) -> bool {
+    // Of most pairs there is one way to read them, and nothing can hide in them.
+    if pair.iter().all(is_unambiguous) {
+        return !is_token && names_token(pair, rules);
+    }
     let control = |b: &u8| b.is_ascii_control();
     if name.first() == Some(&b'$') || name.iter().any(control) || value.iter().any(control) {
         return true;
     }
-    if rule_for(rules, name).is_some() {
+    if is_token {
         if is_spaced(pair, name, value) {
             return true;
         }
@@ -208,6 +213,13 @@ fn is_suspicious(pair: &[u8], rules: &[CookieRule]) -> bool {
     let unbalanced = is_unbalanced(value) || name.contains(&b'"');
     // Parsers of quoted strings take `;` within quotes for text.
     unbalanced || hides_token(pair, rules)
+}
+
+/// Whether a byte means the same to every parser, wherever it stands in a pair: it begins no name that is special, quotes,
+/// escapes and separates nothing.
+fn is_unambiguous(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'=' | b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b':' | b'%')
 }
 
 /// Whether a quoted string goes on behind the value: for parsers that read `\"` as text, and for those that do not.

@@ -47,7 +47,9 @@ impl<'a> Site<'a> {
     }
 }
 
-fn is_own_machine(host: &str) -> bool {
+/// Whether the host, lower case and without port, is the browser's own machine.
+#[must_use]
+pub fn is_own_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || host.ends_with(".localhost")

@@ -21,6 +21,7 @@ pub mod cookie;
 mod cookie_date;
 pub mod device;
 mod digits;
+pub mod fields;
 mod former;
 pub mod gate;
 pub mod harden;
@@ -33,6 +34,7 @@ pub mod path;
 pub mod policy;
 pub mod preset;
 pub mod profile;
+mod random_hash;
 pub mod record;
 pub mod return_to;
 mod time;
@@ -46,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use digits::Digits;
 
 pub use policy::{Deadline, OnLimit, Policy, Times, Verdict, deadline, judge};
+pub use random_hash::{BuildRandomHasher, RandomHasher};
 pub use time::{Moment, Span};
 
 /// The public, random name of a session. Not derived from its token and worth nothing as a credential.

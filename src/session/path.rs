@@ -106,7 +106,12 @@ pub fn normalise(raw: &str, matrix: &[impl AsRef<str>]) -> Result<NormalPath, Ba
 /// Whether a path is in normal form at first sight, as most are: no escape, parameter or dot segment in it.
 fn is_plain(raw: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~,:@!$&'*+=".contains(&byte);
-    raw.starts_with('/') && raw.bytes().all(plain) && !raw.contains("/.")
+    raw.starts_with('/') && raw.bytes().all(plain) && !has_pair(raw, b"/.")
+}
+
+/// Whether the two bytes stand together in `path`. For so little, a searcher takes longer to set up than to search.
+fn has_pair(path: &str, pair: &[u8; 2]) -> bool {
+    path.as_bytes().windows(2).any(|two| two == pair)
 }
 
 fn rewritten(raw: &str, matrix: &[impl AsRef<str>]) -> Result<NormalPath, BadPath> {
@@ -225,7 +230,8 @@ fn strip_matrix(segment: &str, names: &[impl AsRef<str>]) -> (String, bool) {
 /// `/x/..;/login` is `/login`), empty segments (Apache merges slashes) and a slash at the end (Express).
 #[must_use]
 pub fn loosened(path: &str) -> Cow<'_, str> {
-    if !(path.contains(';') || path.contains("//") || path.ends_with('/')) {
+    let ends_with_slash = path.len() > 1 && path.ends_with('/');
+    if !(ends_with_slash || path.contains(';') || has_pair(path, b"//")) {
         return Cow::Borrowed(path);
     }
     let mut segments: Vec<&str> = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::table::Table;
 use crate::session::identity::{Identity, UserCase};
 use crate::session::layers::{Layers, Subject};
 use crate::session::record::{AppId, Mode, Terms};
@@ -96,5 +97,26 @@ impl Book {
             given || (rules.learned && identity.roles.contains(role))
         };
         self.roles.iter().filter(|(role, rules)| holds(rules, role)).map(|(role, _)| role.clone()).collect()
+    }
+}
+
+impl Table {
+    /// The number of the app `name`; `None` when no configuration ever named it.
+    #[must_use]
+    pub fn app_id(&self, name: &str) -> Option<AppId> {
+        let bound = self.bound.load();
+        let index = bound.apps.iter().position(|(known, _)| &**known == name)?;
+        u16::try_from(index).ok().map(AppId)
+    }
+
+    /// Gives a number to an app that the configuration does not name.
+    pub(super) fn add_app(&self, name: &str) -> AppId {
+        let _one_at_a_time = self.changing.lock();
+        let old = self.bound.load_full();
+        let number = u16::try_from(old.apps.len()).unwrap_or(u16::MAX);
+        let mut known = old.apps.clone();
+        known.push((name.into(), Mode::Enforce));
+        self.bound.store(Arc::new(Bound { epoch: old.epoch, book: old.book.clone(), apps: known }));
+        AppId(number)
     }
 }

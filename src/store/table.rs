@@ -21,7 +21,7 @@ use crate::session::gate::Standing;
 use crate::session::identity::Identity;
 use crate::session::jar::Jar;
 use crate::session::record::{AppId, CookieShape, Mode, Session, Settled, is_newer};
-use crate::session::{EndReason, Moment, SessionId, TokenKey};
+use crate::session::{BuildRandomHasher, EndReason, Moment, SessionId, TokenKey};
 
 /// Shards of each map. Fixed, because a container with one core would otherwise get four.
 const SHARDS: usize = 128;
@@ -43,12 +43,12 @@ impl UserKey {
 /// All sessions. Every method settles the sessions it meets first: whether one is live is always judged at read
 /// (law 1), the sweeper only frees memory and wakes what waits.
 pub struct Table {
-    pub(super) by_token: DashMap<TokenKey, Arc<Cell>>,
-    pub(super) by_id: DashMap<SessionId, Arc<Cell>>,
+    pub(super) by_token: DashMap<TokenKey, Arc<Cell>, BuildRandomHasher>,
+    pub(super) by_id: DashMap<SessionId, Arc<Cell>, BuildRandomHasher>,
     pub(super) by_user: DashMap<UserKey, Vec<Arc<Cell>>>,
     pub(super) bound: ArcSwap<Bound>,
     /// Held while the book is replaced, so that no two books get one number.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     pub(super) anonymous: Mutex<AnonymousClass>,
     pub(super) early: Mutex<Early>,
     pub(super) wheel: Mutex<Wheel>,
@@ -97,8 +97,16 @@ impl Table {
         let bound = bind(book, &[], 0);
         let Backing { journal, audit, sharing, expected } = backing;
         Self {
-            by_token: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
-            by_id: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
+            by_token: DashMap::with_capacity_and_hasher_and_shard_amount(
+                expected,
+                BuildRandomHasher::default(),
+                SHARDS,
+            ),
+            by_id: DashMap::with_capacity_and_hasher_and_shard_amount(
+                expected,
+                BuildRandomHasher::default(),
+                SHARDS,
+            ),
             by_user: DashMap::with_capacity_and_shard_amount(expected / 2, SHARDS),
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
@@ -138,25 +146,6 @@ impl Table {
         for user in self.users_indexed(|_| true) {
             self.reckon(&user, now);
         }
-    }
-
-    /// The number of the app `name`; `None` when no configuration ever named it.
-    #[must_use]
-    pub fn app_id(&self, name: &str) -> Option<AppId> {
-        let bound = self.bound.load();
-        let index = bound.apps.iter().position(|(known, _)| &**known == name)?;
-        u16::try_from(index).ok().map(AppId)
-    }
-
-    /// Gives a number to an app that the configuration does not name.
-    pub(super) fn add_app(&self, name: &str) -> AppId {
-        let _one_at_a_time = self.changing.lock();
-        let old = self.bound.load_full();
-        let number = u16::try_from(old.apps.len()).unwrap_or(u16::MAX);
-        let mut known = old.apps.clone();
-        known.push((name.into(), Mode::Enforce));
-        self.bound.store(Arc::new(Bound { epoch: old.epoch, book: old.book.clone(), apps: known }));
-        AppId(number)
     }
 
     /// What the table knows of `key`, with its session.

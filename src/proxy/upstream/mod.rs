@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use http::Method;
 
 use self::framing::Piece;
+pub(super) use self::head::{Sending, Writer, write_line};
 pub(super) use self::io::UpstreamIo;
 pub(super) use self::outgoing::Outgoing;
 pub(super) use self::wire::{Broken, ExchangeFault, Wire};

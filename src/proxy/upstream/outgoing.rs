@@ -5,12 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::TRAILER;
 use http::{HeaderMap, HeaderName, Method, Request};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
-use super::head::{Malformed, Sending, write};
+use super::head::{Sending, Writer};
 use crate::proxy::body::{BodyError, Upload};
 
 /// Why a request could not be sent to its end.
@@ -39,28 +38,61 @@ pub(in crate::proxy) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Takes the body out of `request`, of which the head stays.
-    ///
-    /// # Errors
-    /// [`Malformed::Length`], see [`Sending::of`].
-    pub(in crate::proxy) fn new(request: &mut Request<Upload>) -> Result<Self, Malformed> {
-        let sending = Sending::of(request.headers())?;
-        if sending == Sending::Nothing && !request.body().is_end_stream() {
-            return Err(Malformed::Length);
-        }
-        let staged = write(request, sending);
-        let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-        Ok(Self {
-            method: request.method().clone(),
+    /// A request with this `head`, which says of the body what `sending` says, and announces trailers.
+    pub(in crate::proxy) fn new(
+        method: Method,
+        head: Vec<u8>,
+        (sending, upload): (Sending, Upload),
+        announced: Vec<HeaderName>,
+    ) -> Self {
+        Self {
+            method,
             sending,
             upload,
-            staged,
+            staged: head,
             written: 0,
             data: Bytes::new(),
             tail: b"",
             is_whole: matches!(sending, Sending::Nothing | Sending::Length(0)),
-            announced: announced(request.headers()),
-        })
+            announced,
+        }
+    }
+
+    /// A request without a body, as it stands.
+    pub(in crate::proxy) fn bare(request: &Request<()>) -> Self {
+        let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut head = Writer::new(request.method(), target);
+        request.headers().iter().for_each(|(name, value)| head.line(name, value.as_bytes()));
+        let nothing = (Sending::Nothing, Upload::Empty);
+        Self::new(request.method().clone(), head.end(nothing.0), nothing, Vec::new())
+    }
+
+    /// Puts another head in the place of the one that was not sent.
+    pub(in crate::proxy) fn replace_head(&mut self, head: Vec<u8>) {
+        debug_assert_eq!(self.written, 0, "the app has seen the head");
+        self.staged = head;
+    }
+
+    /// Whether it may be sent a second time: it changes nothing, and has no body.
+    pub(in crate::proxy) fn is_repeatable(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+            && matches!(self.upload, Upload::Empty)
+    }
+
+    /// Makes it ready to be sent again, see [`Self::is_repeatable`].
+    pub(in crate::proxy) fn rewind(&mut self) {
+        self.written = 0;
+    }
+
+    /// Its body, as far as that has not been sent.
+    pub(in crate::proxy) fn upload(&self) -> &Upload {
+        &self.upload
+    }
+
+    /// Takes it away, for who sends the rest.
+    pub(super) fn take(&mut self) -> Self {
+        let nothing = (Sending::Nothing, Upload::Empty);
+        std::mem::replace(self, Self::new(Method::GET, Vec::new(), nothing, Vec::new()))
     }
 
     pub(super) fn method(&self) -> &Method {
@@ -177,11 +209,6 @@ impl Outgoing {
     }
 }
 
-fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let fields = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|text| text.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
-}
-
 /// The body is not as long as its head says. SECURITY: the app would take what follows for the next request, or wait.
 fn misframed() -> SendFault {
     SendFault::Body(BodyError::Misframed)
@@ -195,9 +222,11 @@ mod tests {
 
     use super::*;
 
-    async fn sent(request: &mut Request<Upload>) -> Result<String, SendFault> {
+    async fn sent(sending: Sending, body: &'static str) -> Result<String, SendFault> {
         let (mut near, mut far) = tokio::io::duplex(5);
-        let mut outgoing = Outgoing::new(request).unwrap();
+        let upload = Upload::Full((!body.is_empty()).then(|| Bytes::from_static(body.as_bytes())));
+        let head = Writer::new(&Method::POST, "/").end(sending);
+        let mut outgoing = Outgoing::new(Method::POST, head, (sending, upload), Vec::new());
         let mut text = String::new();
         let sending = async {
             let sent = poll_fn(|cx| outgoing.poll_send(&mut near, cx)).await;
@@ -209,29 +238,31 @@ mod tests {
         sent.map(|()| text)
     }
 
-    fn post(field: (&str, &str), body: &'static str) -> Request<Upload> {
-        let body = Upload::Full((!body.is_empty()).then(|| Bytes::from_static(body.as_bytes())));
-        Request::post("/").header(field.0, field.1).body(body).unwrap()
-    }
-
     #[tokio::test]
     async fn a_body_goes_out_behind_its_head_in_one_framing() {
-        let mut request = post(("content-length", "4"), "abcd");
-        assert_eq!(sent(&mut request).await.unwrap(), "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd");
-        let mut request = post(("transfer-encoding", "chunked"), "abcd");
+        let text = sent(Sending::Length(4), "abcd").await.unwrap();
+        assert_eq!(text, "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd");
         let text = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n";
-        assert_eq!(sent(&mut request).await.unwrap(), text);
-        let mut request = post(("transfer-encoding", "chunked"), "");
-        assert!(sent(&mut request).await.unwrap().ends_with("\r\n\r\n0\r\n\r\n"));
-        let mut request = post(("x", "y"), "");
-        assert_eq!(sent(&mut request).await.unwrap(), "POST / HTTP/1.1\r\nX: y\r\n\r\n");
+        assert_eq!(sent(Sending::Chunked, "abcd").await.unwrap(), text);
+        assert!(sent(Sending::Chunked, "").await.unwrap().ends_with("\r\n\r\n0\r\n\r\n"));
+        assert_eq!(sent(Sending::Nothing, "").await.unwrap(), "POST / HTTP/1.1\r\n\r\n");
     }
 
     #[tokio::test]
     async fn a_body_of_another_length_than_its_head_says_is_broken_off() {
-        for length in ["3", "5"] {
-            let fault = sent(&mut post(("content-length", length), "abcd")).await.unwrap_err();
+        for length in [3, 5] {
+            let fault = sent(Sending::Length(length), "abcd").await.unwrap_err();
             assert!(matches!(fault, SendFault::Body(BodyError::Misframed)), "{length}");
         }
+    }
+
+    #[test]
+    fn a_request_of_our_own_goes_out_as_it_stands() {
+        let request = Request::get("/who?x").header("x-one-two", "1").body(()).unwrap();
+        let mut outgoing = Outgoing::bare(&request);
+        assert_eq!(outgoing.staged, b"GET /who?x HTTP/1.1\r\nX-One-Two: 1\r\n\r\n");
+        assert!(outgoing.is_repeatable() && outgoing.is_whole);
+        outgoing.replace_head(b"other".to_vec());
+        assert_eq!(outgoing.staged, b"other");
     }
 }

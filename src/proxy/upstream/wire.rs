@@ -124,8 +124,11 @@ impl Wire {
 
     /// Sends a request and waits for the head of its answer. The body follows from [`Wire::poll_frame`].
     // CANCEL: the connection is of no use any more and has to be dropped.
-    pub(in crate::proxy) async fn exchange(&mut self, outgoing: Outgoing) -> Result<Parts, ExchangeFault> {
-        let (mut outgoing, mut is_sent, mut interim, mut lost) = (outgoing, false, 0, None);
+    pub(in crate::proxy) async fn exchange(
+        &mut self,
+        outgoing: &mut Outgoing,
+    ) -> Result<Parts, ExchangeFault> {
+        let (mut is_sent, mut interim, mut lost) = (false, 0, None);
         let head = poll_fn(|cx| {
             if let (false, Side::Whole(io)) = (is_sent, &mut self.io) {
                 match outgoing.poll_send(io, cx) {
@@ -138,7 +141,7 @@ impl Wire {
                     Poll::Pending => {}
                 }
             }
-            self.poll_head(&outgoing, &mut interim, cx).map_err(ExchangeFault::from)
+            self.poll_head(outgoing, &mut interim, cx).map_err(ExchangeFault::from)
         });
         let head = head.await.map_err(|fault| match fault {
             ExchangeFault::Broken(Broken::Unheard(None)) => Broken::Unheard(lost.take()).into(),
@@ -148,7 +151,7 @@ impl Wire {
         // What was not sent whole leaves the app in the middle of a request.
         self.keeps = head.keeps && is_sent && lost.is_none();
         if !is_sent {
-            self.send_on(outgoing);
+            self.send_on(outgoing.take());
         }
         Ok(parts(head))
     }
