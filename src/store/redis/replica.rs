@@ -26,6 +26,8 @@ pub(super) struct Replica {
     /// Proofs of the secrets that it knows tokens by.
     pub(super) accepts: Vec<u8>,
     pub(super) versions: Versions,
+    /// Held while something is taken over, and while it is noted that something was stored.
+    following: Mutex<()>,
     /// The store's epoch as this gateway knows it; 0 while it does not trust the store's word that something is unknown.
     epoch: AtomicU64,
     /// Whether no other gateway has beaten lately.
@@ -95,6 +97,7 @@ impl Replica {
             name: random_bytes(),
             accepts,
             versions,
+            following: Mutex::default(),
             epoch,
             is_alone,
             journal,
@@ -155,15 +158,26 @@ impl Replica {
         self.versions.retain(&known);
     }
 
-    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned. What cannot be
-    /// read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
+    /// The store has what was written on this base. ORDER: before the cells arrive.
+    pub(super) fn reached(&self, home: Home, base: Base, version: u64) {
+        let _nothing_is_taken_over = self.following.lock();
+        self.versions.reached(home, base, version);
+    }
+
+    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned; `None` if the
+    /// home was followed further meanwhile, or forgotten: what this gateway stored is not undone by what was there before.
+    /// What cannot be read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
     pub(super) fn take_over(
         &self,
         (home, base): (Home, Base),
         version: u64,
         rows: &[Row],
         now: Moment,
-    ) -> Vec<Arc<Cell>> {
+    ) -> Option<Vec<Arc<Cell>>> {
+        let _one_at_a_time = self.following.lock();
+        if self.versions.base(home) != base {
+            return None;
+        }
         let read = |row: &Row| {
             let stored = row.open(&self.sealer);
             if let Err(why) = &stored {
@@ -179,7 +193,7 @@ impl Replica {
         self.table.take_over(stored, now);
         // ORDER: after the sessions, so that whoever writes on the base of this version has them.
         self.versions.is_at(home, base, version);
-        rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect()
+        Some(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
     }
 
     /// The live sessions of the same user.

@@ -92,14 +92,16 @@ impl Port {
             let since = self.replica.versions.base(home);
             let args = [since.version.to_string().into_bytes(), epoch_arg(&self.replica)];
             match self.eval(&READ, &keys, &args).await? {
-                // What this gateway stored meanwhile is not to be undone by what was there before.
-                Said::Read(..) | Said::Part(..) if self.replica.versions.base(home) != since => tries += 1,
                 Said::Read(version, rows) => {
-                    self.replica.take_over((home, since), version, &rows, self.clock.now());
-                    return Ok(());
+                    if self.replica.take_over((home, since), version, &rows, self.clock.now()).is_some() {
+                        return Ok(());
+                    }
+                    tries += 1;
                 }
                 Said::Part(version, rows) => {
-                    self.replica.take_over((home, since), version, &rows, self.clock.now());
+                    if self.replica.take_over((home, since), version, &rows, self.clock.now()).is_none() {
+                        tries += 1;
+                    }
                 }
                 Said::Epoch => return Err(WriteFault::Epoch),
                 Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
@@ -377,18 +379,19 @@ async fn write_home(
         }
         match store(port, &write, now).await? {
             Said::Stored(version, ended_before) => {
-                port.replica.versions.reached(home, write.base, version);
+                port.replica.reached(home, write.base, version);
                 confirm(port, &write, changes, &ended_before, now).await;
                 return Ok(());
             }
-            // All was forgotten meanwhile, or it was followed: what is missing is not told by what came after that base.
-            Said::Behind(..) if port.replica.versions.base(home) != write.base => {}
             Said::Behind(version, rows) => {
-                let mut concerned =
-                    changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
                 let at = (home, write.base);
-                concerned.extend(port.replica.take_over(at, version, &rows, port.clock.now()));
-                add_changed(changes, concerned);
+                // Else all was forgotten meanwhile, or it was followed: what is missing came before that base.
+                if let Some(taken) = port.replica.take_over(at, version, &rows, port.clock.now()) {
+                    let mut concerned =
+                        changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
+                    concerned.extend(taken);
+                    add_changed(changes, concerned);
+                }
             }
             Said::Epoch => return Err(WriteFault::Epoch),
             Said::Read(..) | Said::Part(..) | Said::Missing | Said::Held(_) => {
