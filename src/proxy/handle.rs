@@ -205,7 +205,7 @@ impl Proxy {
             after_end: false,
             overtaken: false,
             client_ip,
-            cookie: Cookie::AsItCame,
+            cookie: Cookie::default(),
             form_user: None,
             known_source: None,
             passed_end: None,

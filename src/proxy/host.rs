@@ -55,8 +55,8 @@ fn without_port(host: &str) -> &str {
 
 /// A host as a browser asked it, with what is derived from it. Made once for a connection, which rarely asks another.
 pub(super) struct AskedHost {
-    /// The field as it came, by which it is known again.
-    field: Option<HeaderValue>,
+    /// As it came in the target and in the field, by which it is known again.
+    came: (Option<Box<str>>, Option<Box<[u8]>>),
     /// Lower case, with the port.
     pub name: String,
     /// Without it.
@@ -83,12 +83,12 @@ impl AskedHost {
         known: Option<&Rc<Self>>,
         (peer, tls): (IpAddr, bool),
     ) -> Result<Rc<Self>, BadRequest> {
-        let field = fields.first(Field::Host).filter(|_| !fields.is_repeated(Field::Host));
-        if let Some(known) = known
-            && field.is_some()
-            && field == known.field.as_ref()
-            && uri.authority().is_none()
-        {
+        let target = uri.authority().map(http::uri::Authority::as_str);
+        let field = fields.first(Field::Host).map(HeaderValue::as_bytes);
+        let is_same =
+            |known: &&Rc<Self>| (known.came.0.as_deref(), known.came.1.as_deref()) == (target, field);
+        let is_told = (target.is_some() || field.is_some()) && !fields.is_repeated(Field::Host);
+        if let Some(known) = known.filter(is_same).filter(|_| is_told) {
             return Ok(Rc::clone(known));
         }
         let name = host_of(uri, version, fields)?;
@@ -108,8 +108,10 @@ impl AskedHost {
             write_line(&name, own.as_bytes(), &mut lines);
         }
         let bare = without_port(&name).to_owned();
-        let (field, is_own_machine) = (field.cloned(), jar::is_own_machine(&bare));
-        Ok(Rc::new(Self { field, name, bare, is_own_machine, value, peer, forwarded, proto, lines }))
+        // Copies: what they are taken from is the head that came, with its cookies.
+        let came = (target.map(Box::from), field.map(Box::from));
+        let is_own_machine = jar::is_own_machine(&bare);
+        Ok(Rc::new(Self { came, name, bare, is_own_machine, value, peer, forwarded, proto, lines }))
     }
 
     /// What a browser's cookie jar goes by, for a request for `path` that came over https or not.

@@ -77,22 +77,41 @@ pub(super) fn head(judged: &Judged, upload: &Upload) -> Result<Head, BadRequest>
     Ok(Head { bytes: out.end(sending), sending, announced })
 }
 
-/// Whether a field goes no further: of the browser's connection, told by the gateway itself ([`AskedHost::tell`]), or what
-/// only a trusted proxy may say.
+/// Whether a field goes no further: of the browser's connection, told by the gateway itself, or what only a trusted proxy may
+/// say.
 fn is_dropped(name: &HeaderName, identity: &[HeaderName], trusted: bool) -> bool {
     headers::is_hop_by_hop(name)
         || headers::is_own(name)
         || *name == EXPECT
-        || [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].contains(name)
-        || (!trusted && (headers::is_of_other_proxies(name) || headers::is_identity(name, identity)))
+        || is_of_proxies(name, trusted)
+        || (!trusted && (headers::is_identity(name, identity) || is_of_proxies_underscored(name)))
+}
+
+fn is_of_proxies(name: &HeaderName, trusted: bool) -> bool {
+    [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].contains(name)
+        || (!trusted && headers::is_of_other_proxies(name))
+}
+
+/// SECURITY: to an app behind CGI or WSGI `X_Forwarded_For` is the same as `X-Forwarded-For`.
+fn is_of_proxies_underscored(name: &HeaderName) -> bool {
+    name.as_str().contains('_')
+        && name
+            .as_str()
+            .replace('_', "-")
+            .parse()
+            .is_ok_and(|dashed| is_of_proxies(&dashed, false) || headers::is_own(&dashed))
 }
 
 /// The target in origin form.
 fn target(visit: &Visit) -> Result<Cow<'_, str>, BadRequest> {
     let (uri, path, query) = (&visit.head.uri, visit.path.as_str(), visit.query.as_deref());
-    match uri.path_and_query() {
-        Some(asked) if asked.path() == path && asked.query() == query => Ok(Cow::Borrowed(asked.as_str())),
-        Some(_) | None => {
+    // One without a path, as in `http://app?x`, is no target in origin form.
+    let is_as_it_stands = |asked: &&PathAndQuery| {
+        asked.path() == path && asked.query() == query && asked.as_str().starts_with('/')
+    };
+    match uri.path_and_query().filter(is_as_it_stands) {
+        Some(asked) => Ok(Cow::Borrowed(asked.as_str())),
+        None => {
             let written = visit.target();
             written.parse::<PathAndQuery>().map_err(|_| BadRequest::Path)?;
             Ok(Cow::Owned(written))

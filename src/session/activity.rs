@@ -29,7 +29,7 @@ pub enum InactiveRule {
 }
 
 /// What the gateway reads of a request to judge its kind. Built once per request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// The method.
     pub method: &'a http::Method,

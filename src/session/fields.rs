@@ -59,7 +59,7 @@ impl Field {
 }
 
 /// The head of one request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Fields<'a> {
     headers: &'a HeaderMap,
     first: [Option<&'a HeaderValue>; COUNT],

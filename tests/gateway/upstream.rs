@@ -39,6 +39,22 @@ async fn saying(answer: &'static [u8]) -> World {
     app(serve, "").await
 }
 
+/// An app that tells what reached it, and answers every request alike.
+async fn telling() -> (World, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let serve = move |mut stream: TcpStream| {
+        let tell = tell.clone();
+        async move {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                tell.send(String::from_utf8_lossy(&buffer[..count]).into_owned()).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    };
+    (app(serve, "").await, told)
+}
+
 async fn raw(world: &World, request: &str) -> String {
     let answer = soon("the answer", world.browser().raw(request)).await;
     String::from_utf8_lossy(&answer).into_owned()
@@ -103,6 +119,35 @@ async fn an_upload_that_is_broken_off_after_the_answer_began_does_not_leave_the_
     assert_eq!(soon("the answer's head", browser.answer(true)).await.unwrap().status, 200);
     let _ = browser.write(&format!("2000\r\n{}\r\n", "x".repeat(0x2000))).await;
     assert_eq!(soon("the end of the upload", seen.recv()).await, Some(()));
+}
+
+#[tokio::test]
+async fn the_app_is_asked_for_the_path_that_was_judged() {
+    let (world, mut told) = telling().await;
+    for (target, asked) in [
+        ("http://app.localhost?x=1", "GET /?x=1 HTTP/1.1\r\n"),
+        ("http://app.localhost", "GET / HTTP/1.1\r\n"),
+        ("http://app.localhost/a%20b?c=%20", "GET /a%20b?c=%20 HTTP/1.1\r\n"),
+        ("/?", "GET /? HTTP/1.1\r\n"),
+    ] {
+        raw(&world, &format!("GET {target} HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n"))
+            .await;
+        let head = soon("the head", told.recv()).await.unwrap();
+        assert!(head.starts_with(asked), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_a_trusted_proxy_may_say_does_not_pass_in_any_spelling() {
+    let (world, mut told) = telling().await;
+    let said = "X-Forwarded-For: 1.2.3.4\r\nX_Forwarded_For: 1.2.3.4\r\nX_Real_IP: 1.2.3.4\r\nx-real_ip: 1.2.3.4\r\n\
+                X_FORWARDED_PROTO: 1.2.3.4\r\nTenure_Session: 1.2.3.4\r\nMy_Own: passes\r\nTE: gzip, trailers\r\n\
+                Expect: 100-continue\r\nConnection: te, close, my-own\r\n";
+    raw(&world, &format!("GET / HTTP/1.1\r\nHost: app.localhost\r\n{said}\r\n")).await;
+    let head = soon("the head", told.recv()).await.unwrap().to_ascii_lowercase();
+    assert!(!head.contains("1.2.3.4") && !head.contains("expect"), "{head}");
+    assert!(head.contains("my_own: passes\r\n"), "{head}");
+    assert!(head.contains("\r\nte: trailers\r\n") && head.contains("\r\nconnection: te\r\n"), "{head}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tenure::session::gate::Standing;
 use tenure::session::{EndReason, Policy};
 
 use crate::redis_support::Server;
-use crate::store_support::{AT, secs};
+use crate::store_support::{AT, book, newcomer, secs};
 use crate::{Gateway, gateway, until};
 
 /// Writes every record of one home anew, in a form that is not known yet.
@@ -59,4 +59,37 @@ async fn a_record_that_is_not_known_yet_signs_nobody_out() {
     .await;
     assert_eq!((a.trouble.lasts(clock.now()), c.trouble.lasts(clock.now())), (None, None));
     assert_eq!(c.look(2).await, Standing::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_a_newer_gateway_moved_stays_where_it_moved() {
+    let server = Server::start();
+    let clock = Clock::manual(AT);
+    let idle_after = |seconds| Policy { idle_timeout: Some(secs(seconds)), ..Policy::default() };
+    let a = gateway(&server.settings(), idle_after(600), &clock);
+    a.table.start(&newcomer(&[1]), AT);
+    a.table.safe().await.unwrap();
+    // Somebody signs in on it at a newer gateway: it is stored elsewhere, in a form that is not known here.
+    let [alone] = homes(&server).try_into().unwrap();
+    let (moved, last) = alone.split_at(alone.len() - 1);
+    let moved = format!("{moved}{:x}", u8::from_str_radix(last, 16).unwrap() ^ 1);
+    let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    for part in ["r", "v"] {
+        redis::cmd("COPY")
+            .arg(format!("{alone}:{part}"))
+            .arg(format!("{moved}:{part}"))
+            .exec(&mut redis)
+            .unwrap();
+    }
+    store_as_newer(&server, &moved);
+    let token = server.ask(&["--scan", "--pattern", "tenure:*:t:*"]);
+    let mut pointer: Vec<u8> = redis.get(token.trim()).unwrap();
+    pointer[15] ^= 1;
+    redis::cmd("SET").arg(token.trim()).arg(&pointer).arg("KEEPTTL").exec(&mut redis).unwrap();
+    // This one has not heard of it, and writes what it knows.
+    a.table.set_book(book(idle_after(601)), clock.now());
+    a.table.safe().await.unwrap();
+    assert_eq!(redis.get::<_, Vec<u8>>(token.trim()).unwrap(), pointer);
+    let b = gateway(&server.settings(), idle_after(600), &clock);
+    assert_eq!(b.look(1).await, Standing::Unavailable, "the newer gateway can say");
 }

@@ -70,7 +70,7 @@ impl Outgoing {
     /// Puts another head in the place of the one that was not sent.
     pub(in crate::proxy) fn replace_head(&mut self, head: Vec<u8>) {
         debug_assert_eq!(self.written, 0, "the app has seen the head");
-        self.staged = head;
+        (self.staged, self.written) = (head, 0);
     }
 
     /// Whether it may be sent a second time: it changes nothing, and has no body.

@@ -126,11 +126,13 @@ pub(super) struct Writer {
     trouble: Arc<Trouble>,
     /// Sessions whose activity is to be stored again if there was any, by the moment; with what was stored.
     due: BTreeMap<Moment, Vec<(Arc<Cell>, Moment)>>,
+    /// Sessions that are to be asked for once the others have heard of new policies.
+    asked_early: Vec<Arc<Cell>>,
 }
 
 impl Writer {
     pub(super) fn new(port: Port, trouble: Arc<Trouble>) -> Self {
-        Self { port: Rc::new(port), trouble, due: BTreeMap::new() }
+        Self { port: Rc::new(port), trouble, due: BTreeMap::new(), asked_early: Vec::new() }
     }
 
     /// Writes until the journal is closed.
@@ -167,6 +169,11 @@ impl Writer {
             if changed.has(Changed::ACTIVITY) && cell.schedule() {
                 active.push((cell, Moment::default()));
             }
+        }
+        if self.port.policies_unheard_for().is_zero() {
+            asked.append(&mut self.asked_early);
+        } else {
+            self.asked_early.append(&mut asked);
         }
         let is_last = batch.last;
         let nothing = batch.facts.is_empty() && batch.entries.is_empty() && homes.is_empty();
