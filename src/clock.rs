@@ -173,16 +173,18 @@ impl Patience {
     /// What `future` yields within `limit`; `None` when it takes longer.
     // CANCEL: the future is dropped; nothing is kept.
     #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
-    pub async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Option<F::Output> {
+    pub fn within<'a, F: Future + Unpin + 'a>(
+        &'a mut self,
+        limit: Duration,
+        mut future: F,
+    ) -> impl Future<Output = Option<F::Output>> + 'a {
         let deadline = tokio::time::Instant::now() + limit;
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+        std::future::poll_fn(move |cx| {
+            if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
                 return Poll::Ready(Some(output));
             }
             poll_alarm(self.0.as_mut(), deadline, cx).map(|()| None)
         })
-        .await
     }
 }
 

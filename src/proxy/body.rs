@@ -298,14 +298,13 @@ fn without_forbidden(frame: Frame<Bytes>, identity: &[HeaderName]) -> Frame<Byte
     }
 }
 
-const EVENT_STREAM: &str = "text/event-stream";
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Whether an answer is an event stream.
 #[must_use]
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.trim_start().get(..EVENT_STREAM.len()))
+        .and_then(|value| value.as_bytes().trim_ascii_start().get(..EVENT_STREAM.len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }

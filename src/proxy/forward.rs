@@ -1,6 +1,5 @@
 //! Sends a request upstream: judged right before its head is written, retried only where that is safe.
 
-use std::future::Future;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,7 +8,6 @@ use http::response::Parts;
 use super::body::{BodyError, UploadState};
 use super::pool::{Lease, Pool, PoolError, Upstreamed};
 use super::upstream::{Broken, ExchangeFault, Outgoing};
-use crate::clock::Patience;
 
 /// Why there is no answer from the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +101,10 @@ pub(super) async fn send(
     first_byte: Duration,
     check: impl Fn() -> bool,
 ) -> Result<Answered, UpstreamError> {
-    let mut lease = pool.lease(false).await?;
+    let mut lease = match pool.at_hand() {
+        Some(lease) => lease,
+        None => Box::pin(pool.lease(false)).await?,
+    };
     let repeatable = lease.reused && request.is_repeatable();
     match attempt(&mut lease, request, first_byte, &check).await {
         // The app may have closed a connection that was used before at any moment; a new one is tried once.
@@ -141,27 +142,15 @@ async fn attempt(
     if !check() {
         return Err(UpstreamError::Withdrawn);
     }
-    match in_time(wire.exchange(request), patience, upload.as_ref(), first_byte).await {
-        Some(answered) => answered.map_err(UpstreamError::from),
-        None => Err(UpstreamError::Timeout),
-    }
-}
-
-/// The first byte is awaited from the end of the request: an upload in progress is no slow upstream.
-async fn in_time<T>(
-    answer: impl Future<Output = T>,
-    patience: &mut Patience,
-    upload: Option<&UploadState>,
-    first_byte: Duration,
-) -> Option<T> {
-    let mut answer = std::pin::pin!(answer);
-    let came = || upload.map(UploadState::bytes);
+    let mut answer = wire.exchange(request);
+    // The first byte is awaited from the end of the request: an upload in progress is no slow upstream.
+    let came = || upload.as_ref().map(UploadState::bytes);
     loop {
         let before = came();
-        match patience.within(first_byte, answer.as_mut()).await {
-            Some(answer) => return Some(answer),
+        match patience.within(first_byte, &mut answer).await {
+            Some(answered) => return answered.map_err(UpstreamError::from),
             // The upstream is silent, or the browser: it may be slow, but not silent.
-            None if came() == before => return None,
+            None if came() == before => return Err(UpstreamError::Timeout),
             None => {}
         }
     }

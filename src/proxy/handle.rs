@@ -1,6 +1,8 @@
 //! One request, from its head to an action. [`Proxy::handle`] is the table of contents of the data path.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,29 +125,27 @@ impl Proxy {
         Self { shared, exchanges: Exchanges::default(), leaving, pools: RefCell::default() }
     }
 
-    /// Handles one request. Never fails: whatever goes wrong is an answer.
+    /// Handles one request. Never fails: whatever goes wrong is an answer. It is judged at once, so that of its head nothing
+    /// has to be carried through the future.
     // CANCEL: dropped when the browser goes away; the access guard records it, guards deregister the exchange.
-    pub async fn handle(
+    pub fn handle(
         self: Rc<Self>,
         request: Request<Incoming>,
         connection: Rc<Connection>,
-    ) -> Response<Body> {
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
         let access = AccessGuard::new(&self.shared.metrics, request.method(), connection.peer);
         let (head, body) = request.into_parts();
-        match self.judge(head, connection, access) {
-            Ok(mut judged) => {
-                if !judged.intake.asks.is_empty() {
-                    judged = Box::pin(self.ask(judged)).await;
+        let judged = self.judge(head, connection, access);
+        async move {
+            Ok(match judged {
+                Ok(mut judged) => {
+                    if !judged.intake.asks.is_empty() {
+                        judged = Box::pin(self.ask(judged)).await;
+                    }
+                    self.act(judged, body).await
                 }
-                self.act(judged, body).await
-            }
-            Err(refused) => {
-                let Refused { refusal, expects, mut access } = *refused;
-                Box::pin(settle(body, expects)).await;
-                let response = refusal.answer();
-                access.finish(response.status(), refusal.label());
-                response
-            }
+                Err(refused) => Box::pin(refused.answer(body)).await,
+            })
         }
     }
 
@@ -370,6 +370,15 @@ pub(super) struct Judged {
     pub(super) expects: bool,
     /// Records it.
     pub(super) access: AccessGuard,
+}
+
+impl Refused {
+    async fn answer(mut self, body: Incoming) -> Response<Body> {
+        settle(body, self.expects).await;
+        let response = self.refusal.answer();
+        self.access.finish(response.status(), self.refusal.label());
+        response
+    }
 }
 
 impl Refusal {

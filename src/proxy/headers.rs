@@ -95,6 +95,12 @@ fn remove_all(headers: &mut HeaderMap, doomed: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// Whether `headers` have the field `name`. To read the few names that there are costs less than to hash this one.
+#[must_use]
+pub(super) fn holds(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|known| known == name)
+}
+
 /// Fields that concern one connection only (RFC 9110 section 7.6.1), whether `Connection` names them or not.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
@@ -145,7 +151,7 @@ pub(super) fn tidy(headers: &mut HeaderMap, nominated: &Nominated) {
 /// gateway speaks, and those that `also` dooms. The trailers that it announces pass.
 pub(super) fn prepare_response(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     let mut doomed = Nominated::new();
-    for name in headers.keys() {
+    for name in headers.keys().filter(|name| is_hop_by_hop(name) || is_own(name) || also(name)) {
         if *name == CONNECTION {
             doomed
                 .extend(nominated(headers.get_all(CONNECTION).iter()).into_iter().filter(|n| *n != TRAILER));
@@ -154,9 +160,7 @@ pub(super) fn prepare_response(headers: &mut HeaderMap, also: impl Fn(&HeaderNam
         if *name == TRANSFER_ENCODING {
             doomed.push(CONTENT_LENGTH);
         }
-        if is_hop_by_hop(name) || is_own(name) || also(name) {
-            doomed.push(name.clone());
-        }
+        doomed.push(name.clone());
     }
     for name in doomed {
         headers.remove(name);
@@ -166,6 +170,9 @@ pub(super) fn prepare_response(headers: &mut HeaderMap, also: impl Fn(&HeaderNam
 /// Takes session ids out of the `Location` of an answer: the browser would send them back, and so would whoever gets
 /// the address from it.
 pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters: &IdParameters) {
+    if !holds(headers, &LOCATION) {
+        return;
+    }
     let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
     if let Some(bare) = path::strip_location(text, host, id_parameters)
         && let Ok(value) = HeaderValue::from_str(&bare)

@@ -142,6 +142,14 @@ impl Pool {
         Self(Rc::clone(&self.0), WhenFull::OpenOneMore)
     }
 
+    /// An idle connection that nobody has to wait for, which is what most requests find.
+    #[must_use]
+    pub(super) fn at_hand(&self) -> Option<Lease> {
+        let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
+        let connection = self.revive()?;
+        Some(self.lend(connection, true, Some(permit)))
+    }
+
     /// A connection: an idle one, or a new one when `fresh` is wanted or none is idle.
     ///
     /// # Errors
@@ -163,7 +171,11 @@ impl Pool {
                 Box::new(Upstreamed { wire, patience, born })
             }
         };
-        Ok(Lease { connection: Some(connection), reused, pool: self.clone(), permit, upload: None })
+        Ok(self.lend(connection, reused, permit))
+    }
+
+    fn lend(&self, connection: Box<Upstreamed>, reused: bool, permit: Option<OwnedSemaphorePermit>) -> Lease {
+        Lease { connection: Some(connection), reused, pool: self.clone(), permit, upload: None }
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {

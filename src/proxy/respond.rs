@@ -1,12 +1,15 @@
 //! From a forwarded request to the browser's answer: sending, learning, streaming.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer;
@@ -58,7 +61,14 @@ impl Refused {
 impl Proxy {
     /// Forwards the request for its session, if it has one.
     pub(super) async fn forward(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
-        let mut request = match self.request(&mut judged, body).await {
+        let form = form_of(&judged.visit);
+        let upload = if form.is_none() && !is_too_large(&body, judged.site.body_bytes) {
+            Ok(self.streamed(&judged, body))
+        } else {
+            Box::pin(self.read_form(&mut judged, body, form)).await
+        };
+        let request = upload.and_then(|upload| rewrite::rewrite(&judged, upload).map_err(Refused::bad));
+        let mut request = match request {
             Ok(request) => request,
             Err(Refused { status, label, title, detail }) => {
                 judged.access.finish(status, label);
@@ -100,12 +110,6 @@ impl Proxy {
         }
     }
 
-    /// The request as it goes upstream.
-    async fn request(&self, judged: &mut Judged, body: Incoming) -> Result<Outgoing, Refused> {
-        let upload = self.upload(judged, body).await?;
-        rewrite::rewrite(judged, upload).map_err(Refused::bad)
-    }
-
     /// Registers the exchange with its session. ORDER: before the session is judged again (R2).
     pub(super) fn bind(&self, visit: &Visit) -> Option<Bound> {
         let (session, _) = visit.session.as_ref()?;
@@ -122,19 +126,18 @@ impl Proxy {
     ) -> Result<Answered, UpstreamError> {
         let pool = self.pool(&visit.app);
         let check = || self.may_go_on(visit);
-        let sending = send(&pool, request, site.first_byte_timeout, check);
-        let (Some(bound), false) = (bound, visit.place.is_open()) else { return sending.await };
-        let cut = async {
-            if bound.exchange.ended().await.is_told() && self.was_signed_in(visit) {
-                return;
+        let mut sending = pin!(send(&pool, request, site.first_byte_timeout, check));
+        let bound = bound.filter(|_| !visit.place.is_open());
+        poll_fn(|cx| {
+            if let Some(Poll::Ready(reason)) = bound.map(|bound| bound.exchange.poll_cut(cx))
+                && reason.is_told()
+                && self.was_signed_in(visit)
+            {
+                return Poll::Ready(Err(UpstreamError::CutOff));
             }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            biased;
-            () = cut => Err(UpstreamError::CutOff),
-            answered = sending => answered,
-        }
+            sending.as_mut().poll(cx)
+        })
+        .await
     }
 
     pub(super) fn may_go_on(&self, visit: &Visit) -> bool {
@@ -191,32 +194,36 @@ impl Proxy {
         }
     }
 
-    /// The body to forward; of a sign-in form it is read first, for the user's name alone (R7).
-    async fn upload(&self, judged: &mut Judged, body: Incoming) -> Result<Upload, Refused> {
-        use http_body::Body as _;
-        let limit = judged.site.body_bytes;
-        if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
-            Box::pin(settle(body, judged.expects)).await;
-            return Err(Refused::too_large());
+    /// The body to forward, as it comes.
+    fn streamed(&self, judged: &Judged, body: Incoming) -> Upload {
+        if body.is_end_stream() {
+            return Upload::Empty;
         }
-        let form = form_of(&judged.visit);
-        let Some((index, field)) = form else {
-            if body.is_end_stream() {
-                return Ok(Upload::Empty);
-            }
-            return Ok(Upload::Streamed {
-                incoming: body,
-                limit,
-                state: UploadState::default(),
-                progress: self.hold_idle(judged),
-                site: Arc::clone(&judged.site),
-            });
+        Upload::Streamed {
+            incoming: body,
+            limit: judged.site.body_bytes,
+            state: UploadState::default(),
+            progress: self.hold_idle(judged),
+            site: Arc::clone(&judged.site),
+        }
+    }
+
+    /// The body of a sign-in form is read before it is forwarded, for the user's name alone (R7); one that is too large is not.
+    async fn read_form(
+        &self,
+        judged: &mut Judged,
+        body: Incoming,
+        form: Option<(usize, String)>,
+    ) -> Result<Upload, Refused> {
+        let limit = judged.site.body_bytes;
+        let Some((index, field)) = form.filter(|_| !is_too_large(&body, limit)) else {
+            settle(body, judged.expects).await;
+            return Err(Refused::too_large());
         };
         let limit = limit.map_or(MAX_SIGN_IN_BODY, |limit| {
             MAX_SIGN_IN_BODY.min(usize::try_from(limit).unwrap_or(usize::MAX))
         });
-        let bytes =
-            Box::pin(collect(body, limit)).await.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
+        let bytes = collect(body, limit).await.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
         let (head, query) = (&judged.visit.head.headers, judged.visit.query.as_deref());
         let user = login_form::user_of(head, query, &bytes, &field);
         let user = user.map_err(|fault| Refused::sign_in(fault.status(), &fault))?;
@@ -350,18 +357,21 @@ impl Proxy {
 }
 
 /// The app's answer, as it flows.
-fn stream(judged: Box<Judged>, head: Parts, mut lease: Lease, bound: Option<Bound>) -> Response<Body> {
+fn stream(
+    mut judged: Box<Judged>,
+    head: Parts,
+    mut lease: Lease,
+    mut bound: Option<Bound>,
+) -> Response<Body> {
     let event_stream = is_event_stream(&head.headers);
-    let bound = bound.map(|bound| match &judged.visit.session {
-        Some((session, _)) if event_stream => Bound { live: Some(session.live_connection()), ..bound },
-        Some(_) | None => bound,
-    });
+    if let (true, Some(bound), Some((session, _))) = (event_stream, &mut bound, &judged.visit.session) {
+        bound.live = Some(session.live_connection());
+    }
     lease.give_back_at_end();
     let app = Arc::clone(&judged.visit.app);
+    judged.access.status(head.status, "forwarded");
     // The rest is dropped where it stands: it is large.
-    let mut access = judged.access;
-    access.status(head.status, "forwarded");
-    let flow = Flow { lease, bound, event_stream, access, app, last_seconds: None };
+    let flow = Flow { lease, bound, event_stream, access: judged.access, app, last_seconds: None };
     Response::from_parts(head, Body::Upstream(Box::new(flow)))
 }
 
@@ -371,6 +381,11 @@ fn told_end(session: &Session) -> Option<EndReason> {
         State::Ended(end) if session.times.signed_in_at.is_some() && end.reason.is_told() => Some(end.reason),
         State::Ended(_) | State::Active | State::Pending(_) => None,
     }
+}
+
+/// Whether a body says of itself that it is larger than it may be.
+fn is_too_large(body: &Incoming, limit: Option<u64>) -> bool {
+    limit.is_some_and(|limit| body.size_hint().lower() > limit)
 }
 
 /// The login-form source that reads this request's body.

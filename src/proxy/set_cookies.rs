@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 
+use super::headers::holds;
 use super::site::AppSite;
 use crate::session::chunks::join_set;
 use crate::session::cookie::{Attributes, SetCookie, read_set_cookie};
@@ -38,6 +39,10 @@ impl ResponseCookies {
     #[must_use]
     pub(super) fn read(app: &AppSite, table: &Table, headers: &HeaderMap, path: &str, now: Moment) -> Self {
         let mut cookies = Self::default();
+        // As it is of most answers.
+        if !holds(headers, &SET_COOKIE) {
+            return cookies;
+        }
         for field in headers.get_all(SET_COOKIE) {
             match read_set_cookie(field.as_bytes(), path, now) {
                 Some(set) => cookies.push(app, set),

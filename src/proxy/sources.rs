@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::headers;
 use super::learn::Named;
 use super::set_cookies::ResponseCookies;
 use super::site::AppSite;
@@ -158,6 +159,10 @@ fn verify(app: &AppSite, index: usize, token: &str, now: Moment) -> Said {
 }
 
 fn from_headers(names: &Names<HeaderName>, headers: &HeaderMap) -> Said {
+    // As it is of most answers.
+    if !headers::holds(headers, &names.user) {
+        return Said::Nobody;
+    }
     let text =
         |name: &HeaderName| headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let mut values = headers.get_all(&names.user).iter();

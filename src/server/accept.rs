@@ -1,6 +1,5 @@
 //! From a listening socket to HTTP: accepting, the PROXY protocol, TLS, HTTP/1.1 or HTTP/2.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -134,10 +133,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(move |request| {
-            let (proxy, connection) = (Rc::clone(&proxy), Rc::clone(&connection));
-            async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
-        });
+        let service = service_fn(move |request| Rc::clone(&proxy).handle(request, Rc::clone(&connection)));
         let serving = http1::Builder::new()
             .timer(HeadTimer::default())
             .header_read_timeout(HEAD)
@@ -157,10 +153,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(move |request| {
-            let (proxy, connection) = (Rc::clone(&proxy), Rc::clone(&connection));
-            async move { Ok::<_, Infallible>(proxy.handle(request, connection).await) }
-        });
+        let service = service_fn(move |request| Rc::clone(&proxy).handle(request, Rc::clone(&connection)));
         let serving = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)

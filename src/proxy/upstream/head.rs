@@ -125,9 +125,9 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
         return if buffer.len() > MAX_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
     };
     let bytes = buffer.split_to(len).freeze();
-    let mut headers = HeaderMap::with_capacity(fields.len() + 2);
+    let mut headers = HeaderMap::with_capacity(fields.len());
     let mut told = Told::default();
-    for Field { name, value } in fields {
+    for &Field { name, value } in &fields {
         let (name, value) = (name_of(&bytes[name.range()])?, value_of(&bytes, value)?);
         if told.hear(&name, &value) {
             headers.append(name, value);

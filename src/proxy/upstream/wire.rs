@@ -70,6 +70,17 @@ pub(in crate::proxy) struct Wire {
     upload: Option<Uploading>,
 }
 
+/// How far an exchange has come.
+#[derive(Default)]
+struct Progress {
+    /// Nothing is left to be sent, or nobody to send it to.
+    is_sent: bool,
+    /// Why not all of it could be sent.
+    lost: Option<std::io::Error>,
+    /// Interim answers so far.
+    interim: usize,
+}
+
 enum Side {
     Whole(UpstreamIo),
     /// The other half is an upload's.
@@ -124,36 +135,48 @@ impl Wire {
 
     /// Sends a request and waits for the head of its answer. The body follows from [`Wire::poll_frame`].
     // CANCEL: the connection is of no use any more and has to be dropped.
-    pub(in crate::proxy) async fn exchange(
+    pub(in crate::proxy) fn exchange<'a>(
+        &'a mut self,
+        outgoing: &'a mut Outgoing,
+    ) -> impl Future<Output = Result<Parts, ExchangeFault>> + Unpin + 'a {
+        let mut progress = Progress::default();
+        // Not `async`: each future around another one moves what it yields once more.
+        poll_fn(move |cx| self.poll_exchange(outgoing, &mut progress, cx))
+    }
+
+    fn poll_exchange(
         &mut self,
         outgoing: &mut Outgoing,
-    ) -> Result<Parts, ExchangeFault> {
-        let (mut is_sent, mut interim, mut lost) = (false, 0, None);
-        let head = poll_fn(|cx| {
-            if let (false, Side::Whole(io)) = (is_sent, &mut self.io) {
-                match outgoing.poll_send(io, cx) {
-                    Poll::Ready(Ok(())) => is_sent = true,
-                    // The app may have answered before it closed: that is read.
-                    Poll::Ready(Err(SendFault::Io(error))) => (is_sent, lost) = (true, Some(error)),
-                    Poll::Ready(Err(SendFault::Body(fault))) => {
-                        return Poll::Ready(Err(ExchangeFault::Body(fault)));
-                    }
-                    Poll::Pending => {}
+        progress: &mut Progress,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Parts, ExchangeFault>> {
+        if let (false, Side::Whole(io)) = (progress.is_sent, &mut self.io) {
+            match outgoing.poll_send(io, cx) {
+                Poll::Ready(Ok(())) => progress.is_sent = true,
+                // The app may have answered before it closed: that is read.
+                Poll::Ready(Err(SendFault::Io(error))) => {
+                    (progress.is_sent, progress.lost) = (true, Some(error));
                 }
+                Poll::Ready(Err(SendFault::Body(fault))) => {
+                    return Poll::Ready(Err(ExchangeFault::Body(fault)));
+                }
+                Poll::Pending => {}
             }
-            self.poll_head(outgoing, &mut interim, cx).map_err(ExchangeFault::from)
-        });
-        let head = head.await.map_err(|fault| match fault {
-            ExchangeFault::Broken(Broken::Unheard(None)) => Broken::Unheard(lost.take()).into(),
-            fault => fault,
-        })?;
+        }
+        let head = match ready!(self.poll_head(outgoing, &mut progress.interim, cx)) {
+            Ok(head) => head,
+            Err(Broken::Unheard(None)) => {
+                return Poll::Ready(Err(Broken::Unheard(progress.lost.take()).into()));
+            }
+            Err(broken) => return Poll::Ready(Err(broken.into())),
+        };
         self.framing = head.framing;
         // What was not sent whole leaves the app in the middle of a request.
-        self.keeps = head.keeps && is_sent && lost.is_none();
-        if !is_sent {
+        self.keeps = head.keeps && progress.is_sent && progress.lost.is_none();
+        if !progress.is_sent {
             self.send_on(outgoing.take());
         }
-        Ok(parts(head))
+        Poll::Ready(Ok(parts(head)))
     }
 
     fn poll_head(
