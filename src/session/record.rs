@@ -226,7 +226,9 @@ impl Session {
         if self.is_over() {
             return Settled::AsBefore;
         }
-        self.adopted_terms |= (self.policy, self.mode) != (terms.policy, terms.mode);
+        // What a record keeps of them; the limit is a matter of the next sign-in.
+        let kept = |policy: &Policy, mode| (policy.idle_timeout, policy.force_relogin, mode);
+        self.adopted_terms |= kept(&self.policy, self.mode) != kept(&terms.policy, terms.mode);
         self.policy = terms.policy;
         self.mode = terms.mode;
         self.deadline = deadline(&self.policy, &self.times);
