@@ -1,7 +1,7 @@
 //! One session behind its lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -29,9 +29,12 @@ pub(super) struct Cell {
     pub(super) filed: AtomicU64,
     pub(super) place: AtomicUsize,
     /// What of it waits to be written; see [`super::journal::Changed`].
-    pub(super) changed: AtomicU8,
+    pub(super) changed: AtomicU16,
     /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes.
     pub(super) slot: AtomicU32,
+    /// In a shared store: how often its record and its jar have changed, at all gateways together, as far as it was stored.
+    /// Of two records the one of the lower revision is the earlier one. Written while the session is locked.
+    pub(super) revision: AtomicU32,
 }
 
 impl Cell {
@@ -43,8 +46,9 @@ impl Cell {
             live_connections: AtomicU32::new(0),
             filed: AtomicU64::new(0),
             place: AtomicUsize::new(0),
-            changed: AtomicU8::new(0),
+            changed: AtomicU16::new(0),
             slot: AtomicU32::new(0),
+            revision: AtomicU32::new(0),
         })
     }
 

@@ -24,7 +24,7 @@ const MAX_ENTRIES: usize = 100_000;
 
 /// What of a session has changed; a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Changed(u8);
+pub(super) struct Changed(u16);
 
 impl Changed {
     /// Its record.
@@ -38,11 +38,13 @@ impl Changed {
     /// It seems idle, and the store is to be asked whether it was active elsewhere.
     pub(super) const ASK: Self = Self(1 << 4);
     /// Its record is on its way to the store, which has not confirmed it.
-    const ON_ITS_WAY: u8 = 1 << 5;
+    const ON_ITS_WAY: u16 = 1 << 5;
     /// Whoever writes knows already that its activity is to be written later.
-    const SCHEDULED: u8 = 1 << 6;
+    const SCHEDULED: u16 = 1 << 6;
     /// It stands in the queue.
-    const QUEUED: u8 = 1 << 7;
+    const QUEUED: u16 = 1 << 7;
+    /// Nothing has: a shared store may have lost what it held of it, and is to be given all of it again.
+    pub(super) const AGAIN: Self = Self(1 << 8);
 
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -253,7 +255,8 @@ impl Cell {
 
     /// Whether its record has changed and the store has not confirmed that.
     pub(super) fn is_changed(&self) -> bool {
-        self.changed.load(Ordering::Acquire) & (Changed::RECORD.0 | Changed::ON_ITS_WAY) != 0
+        self.changed.load(Ordering::Acquire) & (Changed::RECORD.0 | Changed::AGAIN.0 | Changed::ON_ITS_WAY)
+            != 0
     }
 
     /// Its activity will be written later. Returns whether that is news.

@@ -23,12 +23,14 @@ pub(super) struct Stored {
     pub(super) has_old_seal: bool,
     /// Where the store keeps it.
     pub(super) slot: u32,
+    /// See [`Cell::revision`].
+    pub(super) revision: u32,
 }
 
 impl Stored {
     pub(super) fn new(image: Image, jar: Option<OpenedJar>, slot: u32) -> Self {
         let has_old_seal = jar.as_ref().is_some_and(|jar| jar.is_old);
-        Self { image, jar: jar.map(|opened| opened.jar), has_old_seal, slot }
+        Self { image, jar: jar.map(|opened| opened.jar), has_old_seal, slot, revision: 0 }
     }
 }
 
@@ -118,6 +120,7 @@ impl Table {
         }
         let cell = Cell::new(session);
         cell.slot.store(stored.slot, Ordering::Relaxed);
+        cell.revision.store(stored.revision, Ordering::Relaxed);
         cell
     }
 

@@ -245,6 +245,11 @@ impl Table {
         let bound = self.bound.load_full();
         let merged = {
             let mut session = cell.session.lock();
+            let is_earlier = stored.revision < cell.revision.fetch_max(stored.revision, Ordering::Relaxed);
+            if is_earlier {
+                // Who stored it had not heard of what was lost, and is about to.
+                self.mark(cell, Changed::AGAIN);
+            }
             let is_changed = cell.is_changed();
             let mut intern = |shape| self.intern(shape);
             let grace = bound.book.rotation_grace;

@@ -1,5 +1,7 @@
 //! What breaks, and how it is mended.
 
+use std::sync::atomic::Ordering;
+
 use crate::link::Flow;
 use crate::model::Snapshot;
 use crate::server::Held;
@@ -28,6 +30,8 @@ enum Fault {
     LoseAll,
     TakeSnapshot,
     FallBack,
+    /// No connection breaks with it.
+    FallBackQuietly,
     Noticed(usize),
 }
 
@@ -40,6 +44,8 @@ impl World {
             let later = step + 1 + self.random.below(10);
             let flow = self.random.pick(&[Flow::Held, Flow::Deaf, Flow::Cut]);
             let kind = self.random.below(if self.holds_back { 6 } else { 12 });
+            // Not by chance, which would make all seeds other ones.
+            let quietly = later.is_multiple_of(2);
             let mut plan = |step: usize, fault| self.plan.faults.push((step, fault));
             match kind {
                 0..=2 => {
@@ -66,7 +72,7 @@ impl World {
                 }
                 _ => {
                     plan(step, Fault::TakeSnapshot);
-                    plan(later, Fault::FallBack);
+                    plan(later, if quietly { Fault::FallBackQuietly } else { Fault::FallBack });
                 }
             }
         }
@@ -100,6 +106,7 @@ impl World {
             Fault::LoseAll => self.lose_all(),
             Fault::TakeSnapshot => self.plan.earlier = Some((self.database.held(), self.facts.snapshot())),
             Fault::FallBack => self.fall_back(),
+            Fault::FallBackQuietly => self.fall_back_quietly(),
             Fault::Noticed(at) => self.is_noticed(at),
         }
     }
@@ -154,8 +161,7 @@ impl World {
     fn lose_all(&mut self) {
         let flows = self.sever_all();
         self.database.lose_all();
-        self.facts.fell_back(None);
-        self.was_lossy = true;
+        self.lost(None);
         self.restore(&flows);
     }
 
@@ -163,9 +169,25 @@ impl World {
         let Some((held, had)) = self.plan.earlier.take() else { return };
         let flows = self.sever_all();
         self.database.fall_back(&held);
-        self.facts.fell_back(Some(&had));
-        self.was_lossy = true;
+        self.lost(Some(&had));
         self.restore(&flows);
+    }
+
+    /// As where a primary of a cluster is replaced: gateways notice it by themselves, with their next beats.
+    fn fall_back_quietly(&mut self) {
+        let Some((held, had)) = self.plan.earlier.take() else { return };
+        let flows: Vec<Flow> = self.sites.iter().map(|site| site.link.flow()).collect();
+        self.sites.iter().for_each(|site| site.link.set(Flow::Held));
+        self.database.fall_back(&held);
+        self.lost(Some(&had));
+        self.restore(&flows);
+        std::thread::sleep(crate::replica::NOTICED);
+    }
+
+    fn lost(&mut self, had: Option<&Snapshot>) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
+        self.facts.fell_back(had);
+        self.was_lossy = true;
     }
 
     fn restore(&mut self, flows: &[Flow]) {

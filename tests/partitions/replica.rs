@@ -25,6 +25,9 @@ const POLICY: &str = "policy";
 /// Faster than gateways beat otherwise: a seed is short, and waits for many of them.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// After this long every gateway that its link lets has looked at the server.
+pub(crate) const NOTICED: Duration = Duration::from_millis(600);
+
 /// For how long a gateway does not ask again for a value that nobody knew, and says so itself.
 const BELIEVED_US: u64 = 1_000_000;
 

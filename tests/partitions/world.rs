@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use tenure::config::Redis;
 use tenure::session::{EndReason, Moment, OnLimit, Span};
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Redis,
     pub(crate) database: Database,
+    /// How often its server has lost something.
+    pub(crate) losses: Arc<AtomicU32>,
     pub(crate) sites: Vec<Site>,
     pub(crate) told: Arc<Told>,
     pub(crate) now: Moment,
@@ -73,8 +76,9 @@ impl World {
         let server = settings.nodes[0].port;
         let database = Database::open(server, place.database);
         let count = 2 + random.below(3);
+        let losses = Arc::default();
         let site = |random: &mut Random| Site {
-            link: Link::to(server, &Handle::current()),
+            link: Link::to(server, &losses, &Handle::current()),
             ahead: Span::from_ms(random.pick(&[0, 0, 1, 50, 190])),
             replica: None,
         };
@@ -82,6 +86,7 @@ impl World {
         let first_terms = some_terms(&mut random, holds_back);
         let mut world = Self {
             sites: (0..count).map(|_| site(&mut random)).collect(),
+            losses,
             first_terms,
             holds_back,
             confirmed_terms: None,

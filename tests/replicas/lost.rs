@@ -175,3 +175,81 @@ async fn who_signed_in_elsewhere_is_not_idle_where_nobody_heard_of_it() {
     assert!(a.is_live(2).await && b.is_live(2).await);
     assert_eq!((a.recorder.ends(), b.recorder.ends()), (vec![], vec![]));
 }
+
+/// How often homes were written, each of them counted.
+fn versions(server: &Server) -> Vec<String> {
+    let mut homes: Vec<String> =
+        server.ask(&["--scan", "--pattern", "tenure:*:v"]).lines().map(str::to_owned).collect();
+    homes.sort();
+    homes.iter().map(|home| server.ask(&["zscore", home, "#"])).collect()
+}
+
+/// To give all that is known to a server that merely was slow would make it slower still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_slow_for_a_while_is_not_given_everything_again() {
+    let server = Server::start();
+    let [a, b] = gateways(&server, Policy::default());
+    for n in 1..=20 {
+        a.sign_in(&format!("user {n}"), n).await;
+    }
+    assert!(b.is_live(20).await);
+    let before = versions(&server);
+    assert_eq!(before.len(), 20);
+    for _ in 0..2 {
+        server.pause();
+        until("it is noticed", || {
+            [&a, &b].iter().all(|gateway| gateway.trouble.lasts(gateway.clock.now()).is_some())
+        })
+        .await;
+        assert_eq!(a.look(99).await, Standing::Unavailable);
+        server.resume();
+        all_are_well(&[&a, &b]).await;
+    }
+    server.ask(&["client", "kill", "type", "normal"]);
+    a.sign_in("carol", 30).await;
+    assert!(b.is_live(30).await);
+    assert_eq!(
+        b.judged(99).await,
+        Standing::Unseen,
+        "it is known at once that nobody else has to be waited for"
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut after = versions(&server);
+    after.retain(|version| !before.contains(version));
+    assert_eq!(after.len(), 1, "of all homes carol's alone was written");
+}
+
+/// As where a primary of a cluster is replaced: what was written last is gone, and no connection was broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_lost_the_last_writes_without_a_word_gets_them_again() {
+    let server = Server::with(&["--enable-debug-command", "yes"]);
+    let [a, b] = gateways(&server, Policy::default());
+    let ann = a.sign_in("ann", 1).await;
+    a.sign_in("bob", 2).await;
+    a.table.end(&ann, EndReason::Revoked, None, AT);
+    a.table.safe().await.unwrap();
+    until("the other knows", || matches!(b.table.look_up(key(1), AT).0, Standing::Ended { .. })).await;
+    let connected = server.ask(&["client", "list"]);
+    let known = server.ask(&["--scan", "--pattern", "tenure:*:*:*"]);
+    let mut loses = redis::pipe();
+    loses.atomic().cmd("DEBUG").arg("CHANGE-REPL-ID").ignore();
+    for key in known.lines().filter(|key| !key.ends_with(":log")) {
+        loses.cmd("DEL").arg(key).ignore();
+    }
+    let mut wire = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    loses.exec(&mut wire).unwrap();
+    drop(wire);
+    assert_eq!(tokens(&server), 0);
+    until("it is stored again", || tokens(&server) == 2).await;
+    let still = server.ask(&["client", "list"]);
+    let ids = |list: &str| -> Vec<String> {
+        let others = list.lines().filter(|line| !line.contains("cmd=client"));
+        others.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    };
+    let (connected, still) = (ids(&connected), ids(&still));
+    assert!(!connected.is_empty() && connected.iter().all(|id| still.contains(id)), "none was broken");
+    all_are_well(&[&a, &b]).await;
+    let c = gateway(&server.settings(), Policy::default(), &Clock::manual(AT));
+    assert!(matches!(c.look(1).await, Standing::Ended { reason: EndReason::Revoked, .. }));
+    assert!(c.is_live(2).await);
+}

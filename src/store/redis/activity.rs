@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::layout::{Home, Said, bytes, home_alone, id_bytes, number, read_pointer, term};
 use super::link::LuaScript;
-use super::writer::{Port, WriteFault, epoch_arg};
+use super::port::{Port, WriteFault, epoch_arg};
 use crate::session::{Moment, TokenKey};
 use crate::store::cell::Cell;
 use crate::store::journal::Changed;
@@ -42,7 +42,7 @@ pub(super) async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<
     match port.eval(&TOUCH, &keys, &args).await? {
         Said::Stored(..) if !is_old => Ok(last),
         Said::Stored(..) | Said::Missing => {
-            port.replica.table.mark(cell, Changed::RECORD);
+            port.replica.table.mark(cell, Changed::AGAIN);
             Ok(last)
         }
         Said::Epoch => Err(WriteFault::Epoch),
@@ -52,7 +52,6 @@ pub(super) async fn touch(port: &Port, cell: &Arc<Cell>, now: Moment) -> Result<
 
 /// Asks the store when the session was last active, and has it judged by that.
 pub(super) async fn ask_activity(port: &Port, cell: &Arc<Cell>, at: Moment) -> Result<(), WriteFault> {
-    // Others may not have stored yet what a server that took another's place does not have.
     if port.replica.epoch() == 0 || !port.link.is_settled() || !port.policies_unheard_for().is_zero() {
         return Err(WriteFault::Unsettled);
     }
@@ -65,10 +64,11 @@ pub(super) async fn ask_activity(port: &Port, cell: &Arc<Cell>, at: Moment) -> R
         // Nobody else can know it.
         None if !is_stored => None,
         None => {
-            port.replica.table.mark(cell, Changed::RECORD);
+            port.replica.table.mark(cell, Changed::AGAIN);
             return Err(WriteFault::Unsettled);
         }
     };
+    port.sure().await?;
     port.replica.table.heard(cell, active, at, port.clock.now());
     Ok(())
 }

@@ -10,14 +10,16 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::claim::POINTER;
 use super::layout::{
-    Home, Layout, Row, Said, audit_entry, bytes, home_alone, home_of, id_bytes, number, pointer, read_answer,
-    term,
+    Home, Layout, Row, Said, audit_entry, bytes, home_alone, home_of, number, pointer, read_answer,
+    seal_record, term,
 };
 use super::link::{Link, LinkFault};
 use super::pace::Pace;
+use super::port::{READ, WriteFault};
 use super::replica::{JarChange, Pointer, Put, Write};
+use super::server::Server;
 use super::versions::Base;
-use super::writer::{READ, WRITE, WriteFault, write_args, write_keys};
+use super::writer::{WRITE, write_args, write_keys};
 use super::{
     KEYED_BY, RedisFault, SECRET, TAKING_IN, Unseen, clock_offset, facts, found_secret, in_time, runtime,
 };
@@ -27,7 +29,6 @@ use crate::session::record::{AppId, Image};
 use crate::session::{Moment, Span, TokenKey};
 use crate::store::audit::{Found, SHARED};
 use crate::store::carry::{Carried, CarryFault, Item, Lines, Reading};
-use crate::store::envelope;
 use crate::store::random_bytes;
 use crate::store::restore::{Claim, claim_of};
 use crate::store::secrets::Secrets;
@@ -98,7 +99,7 @@ struct Place {
 
 impl Place {
     async fn open(settings: &config::Redis, clock: &Clock) -> Result<Rc<Self>, CarryFault> {
-        let link = Link::new(settings, Pace::default(), || {});
+        let link = Link::new(settings, Pace::default(), Server::unwatched().into());
         let layout = Layout::new(&settings.prefix);
         in_time(async || link.call(&redis::cmd("PING")).await.map_err(Unseen::from)).await?;
         let offset_ms = clock_offset(&link, clock).await?.unwrap_or(0);
@@ -370,8 +371,7 @@ impl Incoming {
     /// What the store is to hold of a session, and the tokens on which it has the best claim until now.
     fn put(&mut self, image: Image, jar: Option<Vec<u8>>) -> Result<(Put, Vec<Pointer>), String> {
         let id = image.id;
-        let content = postcard::to_allocvec(&image).map_err(|why| why.to_string())?;
-        let record = Some(envelope::seal(&id_bytes(id), &content));
+        let record = Some(seal_record(&image, 0).map_err(|why| why.to_string())?);
         let session = image.restore(AppId(0), 0, &mut Arc::new);
         let now = self.place.now;
         let term = term(&session, self.kept);

@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 
 use super::layout::{Home, Said, home_alone, id_bytes, number, pointer, read_pointer};
 use super::link::LuaScript;
+use super::port::{Port, WriteFault};
 use super::replica::{Pointer, Write};
-use super::writer::{Port, WriteFault};
 use crate::session::{Moment, SessionId};
 
 /// How many tokens are claimed at once.

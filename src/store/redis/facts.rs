@@ -10,7 +10,8 @@ use redis::Value;
 
 use super::layout::{Layout, Said, bytes, read_answer};
 use super::link::{Link, LuaScript};
-use super::writer::{Port, WriteFault, proposed_version};
+use super::port::{Port, WriteFault};
+use super::writer::proposed_version;
 use crate::session::Moment;
 
 /// Digits of a stamp and of the gateway's number, which stand before the value.

@@ -187,16 +187,24 @@ impl Announcement {
 }
 
 /// A record as the store holds it; `None` once the session was forgotten.
-pub(super) fn record(session: &Session, app: &str) -> Option<Vec<u8>> {
-    let content = postcard::to_allocvec(&session.image(app)?).ok()?;
-    Some(envelope::seal(&id_bytes(session.id), &content))
+pub(super) fn record(session: &Session, app: &str, revision: u32) -> Option<Vec<u8>> {
+    seal_record(&session.image(app)?, revision).ok()
 }
 
-/// The session of a record.
-pub(super) fn read_record(id: SessionId, record: &[u8]) -> Result<Image, Unreadable> {
+/// The same of a session from elsewhere.
+pub(super) fn seal_record(image: &Image, revision: u32) -> Result<Vec<u8>, postcard::Error> {
+    // In front: at the end stands what a newer program adds.
+    let content = postcard::to_extend(image, revision.to_le_bytes().to_vec())?;
+    Ok(envelope::seal(&id_bytes(image.id), &content))
+}
+
+/// The session of a record, and its revision.
+pub(super) fn read_record(id: SessionId, record: &[u8]) -> Result<(Image, u32), Unreadable> {
     let content = envelope::open(&id_bytes(id), record)?;
+    let (revision, content) = content.split_first_chunk().ok_or(Unreadable::Damaged)?;
     // What a newer program added stands at the end, and is left alone.
-    postcard::take_from_bytes(content).map(|(image, _)| image).map_err(|_| Unreadable::Damaged)
+    let (image, _) = postcard::take_from_bytes(content).map_err(|_| Unreadable::Damaged)?;
+    Ok((image, u32::from_le_bytes(*revision)))
 }
 
 /// When the store may forget the session, in milliseconds since the Unix epoch: `kept` after its end, whenever that is.
@@ -237,11 +245,15 @@ pub(super) struct Row {
 impl Row {
     /// The session without its jar.
     pub(super) fn image(&self) -> Result<Image, Unreadable> {
-        let mut image = read_record(self.id, &self.record)?;
+        self.read().map(|(image, _)| image)
+    }
+
+    fn read(&self) -> Result<(Image, u32), Unreadable> {
+        let (mut image, revision) = read_record(self.id, &self.record)?;
         if let Some(at) = self.active {
             image.active(at, 0);
         }
-        Ok(image)
+        Ok((image, revision))
     }
 
     /// Its jar as it lies there.
@@ -250,11 +262,11 @@ impl Row {
     }
 
     pub(super) fn open(&self, sealer: &Sealer) -> Result<Stored, Unreadable> {
-        let image = self.image()?;
+        let (image, revision) = self.read()?;
         let jar = self.jar.as_ref().map(|sealed| sealer.open(self.id, sealed)).transpose();
         let jar = jar.map_err(|_| Unreadable::Damaged)?;
         let slot = stored_at(image.times.created_at, image.times.signed_in_at.is_some());
-        Ok(Stored::new(image, jar, slot))
+        Ok(Stored { revision, ..Stored::new(image, jar, slot) })
     }
 }
 

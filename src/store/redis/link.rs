@@ -2,27 +2,24 @@
 //!
 //! No call waits for longer than [`Pace::answer`], whatever the server, the network or the client library do: every wait has
 //! a time-out of this module's own around it. After a failure calls fail at once for a while, until one has got through.
+//!
+//! A new connection to the same server costs nothing but itself: what was stored is still there. What tells servers apart is
+//! in [`server`](super::server).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
-use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
-use redis::cluster_async::ClusterConnection;
-use redis::io::tcp::{TcpSettings, socket2};
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
-};
+use redis::aio::PubSub;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
+use super::dial::{Dial, Wire};
 use super::pace::{Pace, has_passed};
+use super::server::{self, Incarnation, Server};
 use super::trust;
 use crate::clock::Stopwatch;
-use crate::config::{Redis, RedisMode, RedisNode};
-
-/// How often a command is sent anew within one call where a cluster has moved what it asks for.
-const CLUSTER_RETRIES: u32 = 3;
+use crate::config::Redis;
 
 /// A command did not get through, or was refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -65,34 +62,24 @@ impl LuaScript {
     }
 }
 
-/// A connection that many calls share; of one thread.
-#[derive(Clone)]
-enum Wire {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
-impl Wire {
-    async fn send(&mut self, cmd: &Cmd) -> Result<Value, RedisError> {
-        match self {
-            Self::One(connection) => connection.req_packed_command(cmd).await,
-            Self::Cluster(connection) => connection.req_packed_command(cmd).await,
-        }
-    }
-}
-
 /// See the module. Lives on the runtime of one thread.
 pub(in crate::store) struct Link {
-    settings: Redis,
+    dial: Dial,
     pace: Pace,
-    /// Called with every new connection before anything is asked over it.
-    on_connect: Box<dyn Fn()>,
+    server: Arc<Server>,
     wire: RefCell<Option<(u64, Wire)>>,
     /// Held while connecting, so that one does it for all.
     connecting: tokio::sync::Mutex<()>,
-    generation: Cell<u64>,
-    /// Since when the connection has been another one than the first.
-    another_since: Cell<Option<Stopwatch>>,
+    /// How many connections there were.
+    connections: Cell<u64>,
+    /// Whom it led to last, as far as that could be told.
+    incarnation: RefCell<Option<Incarnation>>,
+    /// The server does not say who it is.
+    is_silent: Cell<bool>,
+    /// Held while looking at it again; how many such looks have begun, and the last that went well.
+    looking: tokio::sync::Mutex<()>,
+    looks_begun: Cell<u64>,
+    looked: Cell<u64>,
     /// When a call failed last, if none has got through since.
     broken: Cell<Option<Stopwatch>>,
     /// Digests of the scripts that were run, by the address of their text.
@@ -111,39 +98,45 @@ impl Messages {
 }
 
 impl Link {
-    /// Does not connect yet: the first call does. `on_connect` is called with every new connection, before anything is asked
+    /// Does not connect yet: the first call does. `server` is told whom each connection leads to, before anything is asked
     /// over it.
-    pub(in crate::store) fn new(settings: &Redis, pace: Pace, on_connect: impl Fn() + 'static) -> Self {
+    pub(in crate::store) fn new(settings: &Redis, pace: Pace, server: Arc<Server>) -> Self {
         Self {
-            settings: settings.clone(),
+            dial: Dial::new(settings, pace),
             pace,
-            on_connect: Box::new(on_connect),
+            server,
             wire: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
-            generation: Cell::new(0),
-            another_since: Cell::new(None),
+            connections: Cell::new(0),
+            incarnation: RefCell::default(),
+            is_silent: Cell::new(false),
+            looking: tokio::sync::Mutex::default(),
+            looks_begun: Cell::new(0),
+            looked: Cell::new(0),
             broken: Cell::new(None),
             digests: RefCell::default(),
         }
     }
 
-    /// Rises with every new connection, to whichever server: what was written last may be lost by then.
+    /// See [`Server::generation`].
     pub(in crate::store) fn generation(&self) -> u64 {
-        self.generation.get()
+        self.server.generation()
     }
 
-    /// Whether the connection is the first, or an old one: a new one may lead to a server that does not have everything yet
-    /// which other gateways know.
+    /// Whether the server is the first, or has been this one for a while: another one may not have everything yet which other
+    /// gateways know.
     pub(in crate::store) fn is_settled(&self) -> bool {
-        self.another_since.get().is_none_or(|since| has_passed(since, self.pace.settling()))
+        self.server.another_since().is_none_or(|since| has_passed(since, self.pace.settling()))
+    }
+
+    /// The server turned out to have lost something, whoever it says that it is.
+    pub(in crate::store) fn has_lost(&self) {
+        self.server.has_lost();
     }
 
     /// How many keys of different buckets one command may concern.
     pub(in crate::store) fn at_once(&self, many: usize) -> usize {
-        match self.settings.mode {
-            RedisMode::Single | RedisMode::Sentinel(_) => many,
-            RedisMode::Cluster => 1,
-        }
+        if self.dial.is_cluster() { 1 } else { many }
     }
 
     /// Sends a command and waits for its answer, connecting first where there is no connection.
@@ -167,9 +160,9 @@ impl Link {
     /// which is sent once more over a new one. What is carried out twice does no harm, see the scripts; an entry of the audit may
     /// stand there twice.
     async fn try_call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
-        let before = self.generation.get();
+        let before = self.connections.get();
         match self.send(cmd).await {
-            Err((_, true)) if self.generation.get() == before => self.send(cmd).await,
+            Err((_, true)) if self.connections.get() == before => self.send(cmd).await,
             outcome => outcome,
         }
         .map_err(|(fault, _)| fault)
@@ -226,7 +219,7 @@ impl Link {
     /// See [`Link::call`].
     pub(in crate::store) async fn listen(&self, channel: &str) -> Result<Messages, LinkFault> {
         let listening = async {
-            let client = self.client().await?;
+            let client = self.dial.client().await?;
             let mut messages = client.get_async_pubsub().await.map_err(|error| fault(&error))?;
             messages.subscribe(channel).await.map_err(|error| fault(&error))?;
             Ok(Messages(messages))
@@ -264,11 +257,14 @@ impl Link {
             if let Some(known) = self.known_wire() {
                 return Ok(known);
             }
-            let wire = self.connect().await?;
-            let number = self.generation.get() + 1;
-            (self.on_connect)();
-            self.generation.set(number);
-            self.another_since.set((number > 1).then(Stopwatch::start));
+            let wire = self.dial.connect().await?;
+            match server::of(|cmd| self.ask(wire.clone(), cmd)).await {
+                // One primary that is down does not keep the others from being asked.
+                Err(LinkFault::Away(_)) if self.dial.is_cluster() => self.meet(None),
+                found => self.tells(found?),
+            }
+            let number = self.connections.get() + 1;
+            self.connections.set(number);
             *self.wire.borrow_mut() = Some((number, wire.clone()));
             Ok((number, wire))
         };
@@ -276,186 +272,63 @@ impl Link {
         connected.unwrap_or_else(|_| Err(LinkFault::Away("no connection in time".to_owned())))
     }
 
-    async fn connect(&self) -> Result<Wire, LinkFault> {
-        if self.settings.mode == RedisMode::Cluster {
-            return self.connect_cluster().await.map(Wire::Cluster);
+    /// Looks whether the server is still the one that it was: one that has become a replica of another one and a primary again,
+    /// or a primary of a cluster that was replaced, may have lost what was written last without closing a connection.
+    ///
+    /// # Errors
+    /// See [`Link::call`].
+    pub(in crate::store) async fn look(&self) -> Result<(), LinkFault> {
+        if self.is_silent.get() {
+            return Ok(());
         }
-        let client = self.client().await?;
-        connect_to(&client, self.pace).await.map(Wire::One)
+        let before = self.connections.get();
+        let found = server::of(|cmd| async move { self.call(&cmd).await }).await?;
+        // Else it was looked at as it was connected to.
+        if self.connections.get() == before {
+            self.tells(found);
+        }
+        Ok(())
     }
 
-    /// Whoever is the primary now; in a cluster any node.
-    async fn client(&self) -> Result<Client, LinkFault> {
-        match &self.settings.mode {
-            RedisMode::Single => self.client_of(&self.first()?, true),
-            RedisMode::Sentinel(service) => self.primary(service).await,
-            RedisMode::Cluster => self.any_node().await,
+    /// The same, with a look that begins after this was called; one for all who wait.
+    ///
+    /// # Errors
+    /// See [`Link::call`].
+    pub(in crate::store) async fn look_again(&self) -> Result<(), LinkFault> {
+        let begun = self.looks_begun.get();
+        let _one_for_all = self.looking.lock().await;
+        if self.looked.get() > begun {
+            return Ok(());
+        }
+        let number = self.looks_begun.get() + 1;
+        self.looks_begun.set(number);
+        self.look().await?;
+        self.looked.set(number);
+        Ok(())
+    }
+
+    fn tells(&self, found: Option<Incarnation>) {
+        self.is_silent.set(found.is_none());
+        self.meet(found);
+    }
+
+    /// The connection leads there.
+    fn meet(&self, found: Option<Incarnation>) {
+        self.server.is_met(self.incarnation.borrow().as_ref(), found.as_ref());
+        *self.incarnation.borrow_mut() = found;
+    }
+
+    async fn ask(&self, mut wire: Wire, cmd: Cmd) -> Result<Value, LinkFault> {
+        let asking = tokio::time::timeout(self.pace.answer(), wire.send(&cmd)).await;
+        match asking.map_err(|_| LinkFault::Away("the server does not say which one it is".to_owned()))? {
+            Ok(Value::ServerError(error)) => Err(fault(&RedisError::from(error))),
+            answer => answer.map_err(|error| fault(&error)),
         }
     }
-
-    fn first(&self) -> Result<RedisNode, LinkFault> {
-        self.settings.nodes.first().cloned().ok_or_else(|| LinkFault::Refused("no address is set".to_owned()))
-    }
-
-    async fn any_node(&self) -> Result<Client, LinkFault> {
-        let mut last = LinkFault::Away("no address is set".to_owned());
-        for node in &self.settings.nodes {
-            let client = self.client_of(node, true)?;
-            match connect_to(&client, self.pace).await {
-                Ok(_) => return Ok(client),
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
-    }
-
-    /// Asks the sentinels in turn, and believes only a server that says itself that it is the primary.
-    async fn primary(&self, service: &str) -> Result<Client, LinkFault> {
-        let mut last = LinkFault::Away("no sentinel is set".to_owned());
-        for sentinel in &self.settings.nodes {
-            match self.primary_by(sentinel, service).await {
-                Ok(client) => return Ok(client),
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
-    }
-
-    async fn primary_by(&self, sentinel: &RedisNode, service: &str) -> Result<Client, LinkFault> {
-        let answer = match self.ask_sentinel(sentinel, service, false).await {
-            Err(LinkFault::Refused(why)) if why.contains("NOAUTH") || why.contains("Authentication") => {
-                self.ask_sentinel(sentinel, service, true).await?
-            }
-            answer => answer?,
-        };
-        let Value::Array(parts) = &answer else {
-            return Err(LinkFault::Refused(format!("the sentinels know no service {service:?}")));
-        };
-        let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
-            return Err(LinkFault::Away("the sentinel's answer cannot be read".to_owned()));
-        };
-        let host = String::from_utf8_lossy(host).into_owned();
-        let port = std::str::from_utf8(port).ok().and_then(|port| port.parse().ok());
-        let port = port.ok_or_else(|| LinkFault::Away("the sentinel's answer cannot be read".to_owned()))?;
-        let client = self.client_of(&RedisNode { host, port }, true)?;
-        let mut connection = connect_to(&client, self.pace).await?;
-        let role = connection.req_packed_command(&redis::cmd("ROLE")).await.map_err(|error| fault(&error))?;
-        let is_primary = matches!(&role, Value::Array(parts)
-            if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));
-        let stale = || LinkFault::Away("the sentinel names a server that is no primary".to_owned());
-        if is_primary { Ok(client) } else { Err(stale()) }
-    }
-
-    async fn ask_sentinel(
-        &self,
-        sentinel: &RedisNode,
-        service: &str,
-        signs_in: bool,
-    ) -> Result<Value, LinkFault> {
-        let client = self.client_of(sentinel, signs_in)?;
-        let mut connection = connect_to(&client, self.pace).await?;
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("get-master-addr-by-name").arg(service);
-        let asking = tokio::time::timeout(self.pace.answer(), connection.req_packed_command(&ask)).await;
-        let answer = asking.map_err(|_| LinkFault::Away("a sentinel does not answer".to_owned()))?;
-        answer.map_err(|error| fault(&error))
-    }
-
-    fn client_of(&self, node: &RedisNode, signs_in: bool) -> Result<Client, LinkFault> {
-        let info = self.connection_info(node, signs_in)?;
-        let client = match self.settings.tls {
-            true => Client::build_with_tls(info, self.certificates()?),
-            false => Client::open(info),
-        };
-        client.map_err(|error| fault(&error))
-    }
-
-    fn connection_info(&self, node: &RedisNode, signs_in: bool) -> Result<ConnectionInfo, LinkFault> {
-        let (host, port) = (node.host.clone(), node.port);
-        let address = match self.settings.tls {
-            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-            false => ConnectionAddr::Tcp(host, port),
-        };
-        let mut user = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if signs_in {
-            let (name, password) = self.credentials()?;
-            if let Some(name) = name {
-                user = user.set_username(name);
-            }
-            if let Some(password) = password {
-                user = user.set_password(password);
-            }
-            if !matches!(self.settings.mode, RedisMode::Cluster) {
-                user = user.set_db(i64::from(self.settings.database));
-            }
-        }
-        let info = address.into_connection_info().map_err(|error| fault(&error))?;
-        Ok(info.set_redis_settings(user).set_tcp_settings(tcp_settings()))
-    }
-
-    /// Read anew for each connection, so that a password can be changed without a restart.
-    fn credentials(&self) -> Result<(Option<String>, Option<String>), LinkFault> {
-        let Some(password) = &self.settings.password else {
-            return Ok((self.settings.username.clone(), None));
-        };
-        let secret = password.read();
-        let secret = secret
-            .map_err(|error| LinkFault::Refused(format!("the password's file cannot be read: {error}")))?;
-        let text = std::str::from_utf8(secret.expose()).map(str::to_owned);
-        let text = text.map_err(|_| LinkFault::Refused("the password is not UTF-8 text".to_owned()))?;
-        Ok((self.settings.username.clone(), Some(text)))
-    }
-
-    fn certificates(&self) -> Result<TlsCertificates, LinkFault> {
-        let read = |path: &std::path::PathBuf| {
-            let unreadable = |error| LinkFault::Refused(format!("cannot read {}: {error}", path.display()));
-            std::fs::read(path).map_err(unreadable)
-        };
-        let root_cert = self.settings.ca.as_ref().map(read).transpose()?;
-        let client_tls = match &self.settings.client {
-            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
-            None => None,
-        };
-        Ok(TlsCertificates { client_tls, root_cert })
-    }
-
-    async fn connect_cluster(&self) -> Result<ClusterConnection, LinkFault> {
-        let nodes = self.settings.nodes.iter().map(|node| self.connection_info(node, true));
-        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
-        let mut builder = redis::cluster::ClusterClientBuilder::new(nodes)
-            .retries(CLUSTER_RETRIES)
-            .min_retry_wait(10)
-            .max_retry_wait(100)
-            .connection_timeout(self.pace.answer())
-            .response_timeout(self.pace.answer())
-            .overall_response_timeout(Some(self.pace.answer()))
-            .tcp_settings(tcp_settings());
-        if self.settings.tls {
-            builder = builder.certs(self.certificates()?);
-        }
-        let client = builder.build().map_err(|error| fault(&error))?;
-        client.get_async_connection().await.map_err(|error| fault(&error))
-    }
-}
-
-async fn connect_to(client: &Client, pace: Pace) -> Result<MultiplexedConnection, LinkFault> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(pace.answer()))
-        .set_response_timeout(Some(pace.answer()));
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| fault(&error))
-}
-
-fn tcp_settings() -> TcpSettings {
-    // A listener sends nothing by itself: only so does it notice that the other side is gone.
-    let alive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(2))
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    TcpSettings::default().set_nodelay(true).set_keepalive(alive).set_user_timeout(Duration::from_secs(5))
 }
 
 /// SECURITY: the library's texts name addresses and what the server said, never a password.
-fn fault(error: &RedisError) -> LinkFault {
+pub(super) fn fault(error: &RedisError) -> LinkFault {
     let text = error.to_string();
     if let Some(advice) = trust::advice(error) {
         return LinkFault::Refused(format!("{text}; {advice}"));

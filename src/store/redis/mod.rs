@@ -7,12 +7,15 @@
 mod activity;
 mod carry;
 mod claim;
+mod dial;
 mod facts;
 mod layout;
 mod link;
 mod pace;
+mod port;
 mod reader;
 mod replica;
+mod server;
 mod together;
 mod trust;
 mod versions;
@@ -35,10 +38,12 @@ pub use self::facts::OnFacts;
 use self::layout::{Layout, bytes, number};
 use self::link::{Link, LinkFault};
 pub use self::pace::Pace;
+use self::port::{Port, WriteFault};
 use self::reader::Reader;
 use self::replica::Replica;
+use self::server::Server;
 use self::watch::Watch;
-use self::writer::{Port, WriteFault, Writer};
+use self::writer::Writer;
 use super::audit::Audit;
 use super::book::Book;
 use super::journal::Journal;
@@ -190,7 +195,10 @@ impl Redis {
         let replica = Replica::new(Arc::clone(&table), Arc::clone(&journal), &found.secrets, found.facts);
         let replica = Arc::new(replica);
         let settings = opening.settings.clone();
-        let port = Ports { settings, pace, replica: Arc::clone(&replica), clock: clock.clone() };
+        // Another server may lack what was written to the one before: that is marked before anything is taken over.
+        let marking = Arc::clone(&replica);
+        let server = Arc::new(Server::new(move || marking.mark_all()));
+        let port = Ports { settings, pace, server, replica: Arc::clone(&replica), clock: clock.clone() };
         let (stop, stopped) = oneshot::channel();
         let follower = Follower {
             ports: port.clone(),
@@ -245,17 +253,15 @@ impl Drop for Redis {
 struct Ports {
     settings: config::Redis,
     pace: Pace,
+    server: Arc<Server>,
     replica: Arc<Replica>,
     clock: Clock,
 }
 
 impl Ports {
     fn open(&self) -> Port {
-        let replica = Arc::clone(&self.replica);
-        // Whatever it leads to may lack what was written over the one before: that is marked before anything is taken over.
-        let link = Link::new(&self.settings, self.pace, move || replica.mark_all());
         Port {
-            link,
+            link: Link::new(&self.settings, self.pace, Arc::clone(&self.server)),
             pace: self.pace,
             layout: Layout::new(&self.settings.prefix),
             replica: Arc::clone(&self.replica),
@@ -350,7 +356,10 @@ impl From<WriteFault> for Unseen {
 }
 
 async fn look(opening: &RedisOpening<'_>, pace: Pace) -> Result<Found, RedisFault> {
-    let (link, layout) = (Link::new(opening.settings, pace, || {}), Layout::new(&opening.settings.prefix));
+    let (link, layout) = (
+        Link::new(opening.settings, pace, Server::unwatched().into()),
+        Layout::new(&opening.settings.prefix),
+    );
     in_time(async || look_once(opening, pace, &link, &layout).await).await
 }
 

@@ -48,7 +48,8 @@ impl Pace {
         self.0 / 2
     }
 
-    /// After a new connection it takes this long (3 s) until every gateway has one, and has stored what it knows.
+    /// After another server took the place of one it takes this long (3 s) until every gateway has met it, and has stored what
+    /// it knows.
     pub(super) fn settling(self) -> Duration {
         self.0 * 6
     }

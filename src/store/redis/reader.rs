@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::activity::ask_activity;
 use super::layout::{Home, bytes, home_alone, id_bytes, number, read_pointer, read_record};
-use super::writer::{Port, WriteFault};
+use super::port::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, SessionId, TokenKey};
 use crate::store::cell::Cell;
@@ -80,7 +80,17 @@ impl Reader {
 
     async fn look_up(&self, question: Question, at: Moment) -> Result<(), WriteFault> {
         match question {
-            Question::Token(key) => self.find(key).await,
+            Question::Token(key) => {
+                let is_held = self.find(key).await?;
+                if self.port.replica.table.cell_by_token(key).is_none() {
+                    self.port.sure().await?;
+                    // Else it may be on its way.
+                    if !is_held {
+                        self.note_unknown(key);
+                    }
+                }
+                Ok(())
+            }
             Question::Activity(cell) => self.ask_activity(&cell, at).await,
             Question::User(user) => {
                 self.port.follow(self.port.replica.home_of_user(&user)).await?;
@@ -98,7 +108,8 @@ impl Reader {
         ask_activity(&self.port, cell, at).await
     }
 
-    async fn find(&self, key: TokenKey) -> Result<(), WriteFault> {
+    /// Returns whether the store says that a session holds the token.
+    async fn find(&self, key: TokenKey) -> Result<bool, WriteFault> {
         let Port { link, layout, replica, .. } = &*self.port;
         let mut ask = redis::cmd("MGET");
         ask.arg(layout.token(key)).arg(layout.epoch(key.0[0]));
@@ -113,7 +124,7 @@ impl Reader {
             Some((home, id)) => {
                 self.port.follow(home).await?;
                 if replica.table.cell_by_id(id).is_some() {
-                    return Ok(());
+                    return Ok(true);
                 }
                 self.expect_nothing(home, id).await?;
                 // Somebody was signing in on it, and their gateway died on the way: it is a visitor's still.
@@ -123,14 +134,9 @@ impl Reader {
                         self.expect_nothing(home_alone(id), id).await?;
                     }
                 }
-                Ok(())
+                Ok(true)
             }
-            // Others may not have stored yet what a server that took another's place does not have.
-            None if !link.is_settled() => Err(WriteFault::Unsettled),
-            None => {
-                self.note_unknown(key);
-                Ok(())
-            }
+            None => Ok(false),
         }
     }
 

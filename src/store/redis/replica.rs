@@ -51,6 +51,16 @@ pub(super) struct Write {
     pub(super) pointers: Vec<Pointer>,
 }
 
+/// What became of something that was to be taken over.
+pub(super) enum Taken {
+    /// With the sessions that it concerned.
+    Over(Vec<Arc<Cell>>),
+    /// The home was followed further meanwhile, or forgotten.
+    Late,
+    /// Nothing of it: the store is behind what it was, and so is everything else that it may say.
+    Lost,
+}
+
 pub(super) struct Put {
     pub(super) id: SessionId,
     /// `None` removes the session.
@@ -164,19 +174,22 @@ impl Replica {
         self.versions.reached(home, base, version);
     }
 
-    /// Takes over what the store said of a home to who was at `base`. Returns the sessions that it concerned; `None` if the
-    /// home was followed further meanwhile, or forgotten: what this gateway stored is not undone by what was there before.
-    /// What cannot be read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
+    /// Takes over what the store said of a home to who was at `base`: what this gateway stored is not undone by what was there
+    /// before. What cannot be read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
     pub(super) fn take_over(
         &self,
         (home, base): (Home, Base),
         version: u64,
         rows: &[Row],
         now: Moment,
-    ) -> Option<Vec<Arc<Cell>>> {
+    ) -> Taken {
         let _one_at_a_time = self.following.lock();
         if self.versions.base(home) != base {
-            return None;
+            return Taken::Late;
+        }
+        // One of which nothing is left may have been given up.
+        if version != 0 && version < base.version {
+            return Taken::Lost;
         }
         let read = |row: &Row| {
             let stored = row.open(&self.sealer);
@@ -193,7 +206,7 @@ impl Replica {
         self.table.take_over(stored, now);
         // ORDER: after the sessions, so that whoever writes on the base of this version has them.
         self.versions.is_at(home, base, version);
-        Some(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
+        Taken::Over(rows.iter().filter_map(|row| self.table.cell_by_id(row.id)).collect())
     }
 
     /// The live sessions of the same user.
@@ -229,12 +242,18 @@ impl Replica {
             return false;
         }
         let app = bound.name(session.app);
+        if changed.has(Changed::RECORD) || changed.has(Changed::JAR) {
+            cell.revision.fetch_add(1, Ordering::Relaxed);
+        }
         let gone = changed.has(Changed::GONE);
-        let record = if gone { None } else { record(&session, &app) };
-        let jar = match (changed.has(Changed::JAR), &session.jar) {
-            (false, _) => JarChange::Keep,
-            (true, None) => JarChange::Remove,
-            (true, Some(jar)) => self.sealer.seal(session.id, jar).map_or(JarChange::Remove, JarChange::Put),
+        let revision = cell.revision.load(Ordering::Relaxed);
+        let record = if gone { None } else { record(&session, &app, revision) };
+        let jar = match &session.jar {
+            None if changed.has(Changed::JAR) => JarChange::Remove,
+            Some(jar) if changed.has(Changed::JAR) || changed.has(Changed::AGAIN) => {
+                self.sealer.seal(session.id, jar).map_or(JarChange::Remove, JarChange::Put)
+            }
+            Some(_) | None => JarChange::Keep,
         };
         let term = term(&session, bound.book.ended_kept);
         if record.is_some() {
@@ -260,10 +279,7 @@ impl Replica {
         let (ended, live): (Vec<_>, Vec<_>) =
             self.table.cells().into_iter().partition(|cell| cell.session.lock().ended().is_some());
         for cell in ended.iter().chain(&live) {
-            self.table.mark(cell, Changed::RECORD);
-            if cell.session.lock().jar.is_some() {
-                self.table.mark(cell, Changed::JAR);
-            }
+            self.table.mark(cell, Changed::AGAIN);
         }
         let is_something = !(ended.is_empty() && live.is_empty());
         *self.marked.lock() = is_something.then(|| self.journal.ticket());

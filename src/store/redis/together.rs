@@ -7,8 +7,8 @@ use redis::Value;
 
 use super::layout::{bytes, number};
 use super::pace::has_passed;
+use super::port::{Port, WriteFault};
 use super::watch::Watch;
-use super::writer::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::Span;
 

@@ -12,7 +12,7 @@ use super::clock_offset;
 use super::layout::{Announcement, BUCKETS, Home, audit_entry, bytes};
 use super::link::LuaScript;
 use super::pace::{Pace, has_passed};
-use super::writer::{Port, WriteFault};
+use super::port::{Port, WriteFault};
 use crate::clock::Stopwatch;
 use crate::session::{Moment, Span};
 use crate::store::Trouble;
@@ -52,7 +52,9 @@ pub(super) struct Watch {
     polled: Cell<Option<Stopwatch>>,
     /// How often they were read.
     polls: Cell<u64>,
-    /// The connection that everything was followed over.
+    /// Homes that something was announced of, and that were not followed since.
+    concerned: RefCell<HashSet<Home>>,
+    /// The server that everything was followed of.
     pub(super) generation: Cell<u64>,
     /// All that is there has been read once, or is being read.
     reads: Cell<bool>,
@@ -79,6 +81,7 @@ impl Watch {
             positions: RefCell::new(from_the_beginning()),
             polled: Cell::new(None),
             polls: Cell::new(0),
+            concerned: RefCell::default(),
             generation,
             reads: Cell::new(false),
             without_epoch: Cell::new(None),
@@ -135,15 +138,16 @@ impl Watch {
     }
 
     async fn beat(self: &Rc<Self>, polls: bool, now: Moment) -> Result<(), WriteFault> {
+        self.port.link.look().await?;
         self.register(now).await?;
         let epoch = self.epoch().await?;
         if epoch == 0 {
             return self.bring_together().await;
         }
         self.without_epoch.set(None);
-        let is_reconnected = self.port.link.generation() != self.generation.get();
+        let is_another = self.port.link.generation() != self.generation.get();
         // One that opened the epoch itself has not read what the others stored.
-        if epoch != self.port.replica.epoch() || is_reconnected || !self.reads.get() {
+        if epoch != self.port.replica.epoch() || is_another || !self.reads.get() {
             let generation = self.port.link.generation();
             self.start_anew(epoch).await?;
             self.generation.set(generation);
@@ -184,7 +188,7 @@ impl Watch {
         if replica.epoch() != epoch {
             replica.set_epoch(epoch);
             self.known_epoch.set(epoch);
-            // With a new connection all was marked when it was made.
+            // With another server all was marked when it was met.
             replica.mark_all();
         }
         *self.positions.borrow_mut() = from_the_beginning();
@@ -274,15 +278,17 @@ impl Watch {
     async fn poll(&self) -> Result<(), WriteFault> {
         let late = self.polled.get().is_none_or(|polled| polled.elapsed_us() > LOG_GOES_BACK_US);
         let began = Stopwatch::start();
-        let mut concerned = HashSet::new();
         let all: Vec<u8> = (0..=u8::MAX).collect();
         for buckets in all.chunks(self.port.link.at_once(BUCKETS_AT_ONCE)) {
-            self.poll_buckets(buckets, &mut concerned).await?;
+            self.poll_buckets(buckets).await?;
         }
         if late && self.polled.get().is_some() {
-            concerned.extend(self.port.replica.versions.homes());
+            // With the next beat.
+            self.reads.set(false);
         }
-        self.follow_all(concerned).await?;
+        let concerned = self.concerned.borrow().clone();
+        self.follow_all(concerned.iter().copied()).await?;
+        self.concerned.borrow_mut().retain(|home| !concerned.contains(home));
         self.check_clock().await?;
         let polls = self.polls.get();
         if polls.is_multiple_of(POLLS_TO_A_PRUNE) {
@@ -293,7 +299,7 @@ impl Watch {
         Ok(())
     }
 
-    async fn poll_buckets(&self, buckets: &[u8], concerned: &mut HashSet<Home>) -> Result<(), WriteFault> {
+    async fn poll_buckets(&self, buckets: &[u8]) -> Result<(), WriteFault> {
         let Port { link, layout, .. } = &*self.port;
         let logs: Vec<Vec<u8>> = buckets.iter().map(|bucket| layout.log(*bucket)).collect();
         let position = |bucket: &u8| {
@@ -308,7 +314,7 @@ impl Watch {
             let Value::Array(entries) = entries else { return Err(WriteFault::Answer) };
             for [id, announcement] in entries.as_chunks::<2>().0 {
                 if let Some(announcement) = bytes(announcement).and_then(Announcement::read) {
-                    concerned.extend(self.concerns(&announcement));
+                    self.concerned.borrow_mut().extend(self.concerns(&announcement));
                 }
                 if let (Some(id), Some(position)) =
                     (bytes(id), self.positions.borrow_mut().get_mut(usize::from(*bucket)))

@@ -11,11 +11,10 @@ use tokio::task::JoinSet;
 
 use super::activity::{ask_activity, touch};
 use super::claim::{Claimed, claim_again, claim_all};
-use super::layout::{Home, Layout, Said, home_alone, id_bytes, read_answer};
-use super::link::{Link, LinkFault, LuaScript};
-use super::pace::Pace;
-use super::replica::{Changes, Put, Replica, Write};
-use crate::clock::Clock;
+use super::layout::{Home, Layout, Said, home_alone, id_bytes};
+use super::link::LuaScript;
+use super::port::{MAX_TRIES, Port, WriteFault, epoch_arg};
+use super::replica::{Changes, Put, Taken, Write};
 use crate::session::{Moment, SessionId, Span};
 use crate::store::Trouble;
 use crate::store::audit::Entry;
@@ -32,10 +31,6 @@ const AT_ONCE: usize = 128;
 /// Sessions of one home that are written in one step: a robot may have very many, and nobody else is to wait for it.
 const MOST_AT_ONCE: usize = 1000;
 
-/// How often a home is written anew because another gateway was first. Each time means that somebody made progress; what is
-/// left then stands in the next batch.
-const MAX_TRIES: usize = 64;
-
 /// A session's activity is stored at most once in this part of its idle time-out, and once a second (issue of R20: what
 /// nobody stored when a server is lost makes a session seem idle for that much longer).
 const PARTS_OF_IDLE: u64 = 60;
@@ -45,84 +40,6 @@ const SELDOMEST: Span = Span::from_secs(60);
 
 pub(super) static WRITE: LuaScript =
     LuaScript::new(concat!(include_str!("common.lua"), include_str!("write.lua")));
-pub(super) static READ: LuaScript =
-    LuaScript::new(concat!(include_str!("common.lua"), include_str!("read.lua")));
-
-/// Why something could not be stored.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WriteFault {
-    #[error(transparent)]
-    Link(#[from] LinkFault),
-    #[error("the server has lost what it held; the gateways bring it together again")]
-    Epoch,
-    #[error("the server gave an answer that no script of this version gives")]
-    Answer,
-    #[error("a stored session cannot be read: {0}")]
-    Record(String),
-    #[error("other gateways changed the same again and again")]
-    Busy,
-    #[error("the connection is too new to say what nobody knows")]
-    Unsettled,
-}
-
-/// One connection to the store, with what both directions need.
-pub(super) struct Port {
-    pub(super) link: Link,
-    pub(super) pace: Pace,
-    pub(super) layout: Layout,
-    pub(super) replica: Arc<Replica>,
-    pub(super) clock: Clock,
-}
-
-impl Port {
-    /// For how long from now others may store the activity of sessions by policies that are not in force here any more.
-    pub(super) fn policies_unheard_for(&self) -> Duration {
-        match self.replica.is_alone() {
-            true => Duration::ZERO,
-            false => self.replica.table.unheard_for(self.pace.noticed()),
-        }
-    }
-
-    /// Reads what was stored of a home since this gateway looked last.
-    pub(super) async fn follow(&self, home: Home) -> Result<(), WriteFault> {
-        let mut keys = self.layout.home(home).to_vec();
-        keys.push(self.layout.epoch(home.0[0]));
-        let mut tries = 0;
-        while tries < MAX_TRIES {
-            let since = self.replica.versions.base(home);
-            let args = [since.version.to_string().into_bytes(), epoch_arg(&self.replica)];
-            match self.eval(&READ, &keys, &args).await? {
-                Said::Read(version, rows) => {
-                    if self.replica.take_over((home, since), version, &rows, self.clock.now()).is_some() {
-                        return Ok(());
-                    }
-                    tries += 1;
-                }
-                Said::Part(version, rows) => {
-                    if self.replica.take_over((home, since), version, &rows, self.clock.now()).is_none() {
-                        tries += 1;
-                    }
-                }
-                Said::Epoch => return Err(WriteFault::Epoch),
-                Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
-                    return Err(WriteFault::Answer);
-                }
-            }
-        }
-        Err(WriteFault::Busy)
-    }
-
-    pub(super) async fn eval(
-        &self,
-        script: &LuaScript,
-        keys: &[Vec<u8>],
-        args: &[Vec<u8>],
-    ) -> Result<Said, WriteFault> {
-        let answer = self.link.eval(script, keys, args).await?;
-        read_answer(&answer).ok_or(WriteFault::Answer)
-    }
-}
-
 pub(super) struct Writer {
     port: Rc<Port>,
     trouble: Arc<Trouble>,
@@ -163,7 +80,8 @@ impl Writer {
             if changed.has(Changed::ASK) {
                 asked.push(Arc::clone(&cell));
             }
-            if changed.has(Changed::RECORD) || changed.has(Changed::JAR) || changed.has(Changed::GONE) {
+            let whole = [Changed::RECORD, Changed::JAR, Changed::GONE, Changed::AGAIN];
+            if whole.into_iter().any(|what| changed.has(what)) {
                 homes.entry(self.port.replica.home(&cell)).or_default().push((cell, changed));
                 continue;
             }
@@ -386,7 +304,7 @@ async fn write_home(
             Said::Behind(version, rows) => {
                 let at = (home, write.base);
                 // Else all was forgotten meanwhile, or it was followed: what is missing came before that base.
-                if let Some(taken) = port.replica.take_over(at, version, &rows, port.clock.now()) {
+                if let Taken::Over(taken) = port.take_over(at, version, &rows) {
                     let mut concerned =
                         changes.first().map_or_else(Vec::new, |(cell, _)| port.replica.siblings(cell));
                     concerned.extend(taken);
@@ -410,7 +328,7 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
         }
         cell.set_out();
         let changed = cell.take_changes_early();
-        changes.push((cell, changed.and(Changed::RECORD)));
+        changes.push((cell, changed.and(Changed::AGAIN)));
     }
 }
 
@@ -451,14 +369,6 @@ pub(super) fn write_args(
     args
 }
 
-/// The epoch that a bucket has to be of. While the store is being brought together everything may be written and read.
-pub(super) fn epoch_arg(replica: &Replica) -> Vec<u8> {
-    match replica.epoch() {
-        0 => Vec::new(),
-        epoch => epoch.to_string().into_bytes(),
-    }
-}
-
 fn put_args(put: &Put, by: [u8; 8]) -> [Vec<u8>; 7] {
     let (change, jar) = put.jar.parts();
     [
@@ -488,12 +398,12 @@ async fn confirm(port: &Port, write: &Write, changes: &Changes, ended_before: &[
             table.is_told(put.id, !ended_before.contains(&put.id));
         }
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
-            let _said_with_its_next_write = claim_again(port, write, put.id).await;
+            if claim_again(port, write, put.id).await.is_err() {
+                table.mark(cell, Changed::AGAIN);
+            }
             // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
             let mut unlink = redis::cmd("UNLINK");
-            port.layout.home(home_alone(put.id)).into_iter().for_each(|key| {
-                unlink.arg(key);
-            });
+            unlink.arg(port.layout.home(home_alone(put.id)).as_slice());
             let _left_behind = port.link.call(&unlink).await;
         }
     }
