@@ -259,6 +259,20 @@ impl Tokens {
         self.drop_surplus(now);
     }
 
+    /// Whether a value is in use here that took the place of the one in use there, and they have not heard of it.
+    pub(super) fn came_after(&self, theirs: &Self) -> bool {
+        let in_use = |tokens: &Self, key| {
+            let key = tokens.former.now(key);
+            tokens.held.iter().find(|token| token.key == key).map(|token| token.role == Role::Current)
+        };
+        let is_current = |token: &&Token| token.role == Role::Current;
+        theirs.held.iter().filter(is_current).any(|before| {
+            let follows =
+                |now: &Token| now.shape.name == before.shape.name && in_use(theirs, now.key).is_none();
+            in_use(self, before.key) == Some(false) && self.held.iter().filter(is_current).any(follows)
+        })
+    }
+
     /// The secret of the hashes is another one: the token that was known by `from` has the key `to`. Returns what is to be
     /// linked anew, or `None` where that is known or no token of ours.
     pub(super) fn rekey(&mut self, from: TokenKey, to: TokenKey) -> Option<Vec<TokenKey>> {
@@ -571,6 +585,20 @@ mod tests {
         let fell_out = tokens.rotate(&[sid(3)], key(2), GRACE, at(50));
         assert_eq!(fell_out.keys, [key(9), key(1)]);
         assert_eq!([1, 9].map(|n| tokens.holds(key(n))), [false; 2]);
+    }
+
+    #[test]
+    fn what_came_after_is_told_from_what_came_elsewhere() {
+        let before = tokens(1);
+        let (mut later, mut elsewhere) = (before.clone(), before.clone());
+        later.rotate(&[sid(2)], key(1), Span::from_ms(10), at(5));
+        elsewhere.rotate(&[sid(3)], key(1), Span::from_ms(10), at(5));
+        assert!(later.came_after(&before));
+        assert!(!before.came_after(&later) && !before.came_after(&before), "it is known there");
+        assert!(!later.came_after(&elsewhere), "nobody knows which one the browser has");
+        let mut back = later.clone();
+        back.rotate(&[sid(1)], key(2), Span::from_ms(10), at(6));
+        assert!(!later.came_after(&back), "it came back to an earlier value, and knows the later one");
     }
 
     #[test]

@@ -283,7 +283,7 @@ impl Table {
             self.after_end_elsewhere(cell, now);
         }
         // Where it was stored before, an end was lost, or somebody did not know; activity was noted at the visitor's old home.
-        if merged.ended_here || (merged.identity && merged.active_here) {
+        if merged.ended_here || merged.rotated_here || (merged.identity && merged.active_here) {
             self.mark(cell, Changed::RECORD);
         }
         self.with(cell, now, |_| ());

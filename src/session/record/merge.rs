@@ -18,6 +18,8 @@ pub struct Merged {
     pub ended_here: bool,
     /// It was active here after what the store knows of.
     pub active_here: bool,
+    /// It has a value here that took the place of the one that the store knows.
+    pub rotated_here: bool,
     /// Its user is another one than before, or was unknown; or has other roles.
     pub identity: bool,
     /// The keys that it held before and does not hold now, and those that it holds now.
@@ -40,15 +42,18 @@ impl Session {
         let before: Vec<TokenKey> = self.keys().collect();
         let later = theirs.times.signed_in_at > self.times.signed_in_at;
         let as_late = theirs.times.signed_in_at == self.times.signed_in_at;
+        let tokens = Tokens::from_images(theirs.tokens, theirs.former, intern);
+        // Who stored theirs had not heard of ours, which a server has lost since.
+        let rotated_here = as_late && !is_changed && self.tokens.came_after(&tokens);
+        let is_changed = is_changed || rotated_here;
         let identity = later || (as_late && !is_changed);
         let ended_here = self.ended().is_some() && !matches!(theirs.state, State::Ended(_));
         let active_here = self.times.last_active_at > theirs.times.last_active_at;
-        let mut merged = Merged { ended_here, active_here, ..Merged::default() };
+        let mut merged = Merged { ended_here, active_here, rotated_here, ..Merged::default() };
         if identity && self.identity.as_deref() != theirs.identity.as_ref() {
             self.identity = theirs.identity.map(Arc::new);
             merged.identity = true;
         }
-        let tokens = Tokens::from_images(theirs.tokens, theirs.former, intern);
         if identity {
             self.tokens = tokens;
         } else if as_late {
