@@ -213,6 +213,8 @@ pub enum Upload {
         limit: Option<u64>,
         /// What the exchange sees of it.
         state: UploadState,
+        /// The end of its session breaks it off, also where the app has answered already (R2).
+        bound: Option<Bound>,
         /// Told of every piece, in bytes.
         progress: Option<Box<dyn FnMut(u64)>>,
         /// Says which trailers may not go upstream.
@@ -248,7 +250,13 @@ impl HttpBody for Upload {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { incoming, limit, state, progress, site } => {
+            Self::Streamed { incoming, limit, state, bound, progress, site } => {
+                if let Some(bound) = bound
+                    && let Poll::Ready(reason) = bound.exchange.poll_cut(cx)
+                    && reason.is_told()
+                {
+                    return Poll::Ready(Some(Err(BodyError::Ended)));
+                }
                 match Pin::new(&mut *incoming).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         let came = frame.data_ref().map_or(0, |data| data.len() as u64);

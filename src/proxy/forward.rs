@@ -80,9 +80,10 @@ impl From<ExchangeFault> for UpstreamError {
         match fault {
             ExchangeFault::Broken(broken) => Self::Protocol(broken),
             ExchangeFault::Body(BodyError::TooLarge) => Self::BodyTooLarge,
-            ExchangeFault::Body(
-                BodyError::Peer(_) | BodyError::App(_) | BodyError::Ended | BodyError::Misframed,
-            ) => Self::ClientGone,
+            ExchangeFault::Body(BodyError::Ended) => Self::CutOff,
+            ExchangeFault::Body(BodyError::Peer(_) | BodyError::App(_) | BodyError::Misframed) => {
+                Self::ClientGone
+            }
         }
     }
 }

@@ -203,6 +203,9 @@ impl Proxy {
             incoming: body,
             limit: judged.site.body_bytes,
             state: UploadState::default(),
+            bound: self
+                .bind(&judged.visit)
+                .filter(|_| !judged.visit.place.is_open() && self.was_signed_in(&judged.visit)),
             progress: self.hold_idle(judged),
             site: Arc::clone(&judged.site),
         }

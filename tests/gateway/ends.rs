@@ -71,6 +71,24 @@ async fn a_socket_lives_until_its_deadline_and_not_a_second_longer() {
 }
 
 #[tokio::test]
+async fn an_upload_that_goes_on_after_its_answer_ends_with_its_session() {
+    let world = World::new().await;
+    let browser = world.signed_in("ann").await;
+    let upload = browser.upload("/upload?early=");
+    upload.body.send(vec![b'x'; 1000].into()).await.unwrap();
+    assert_eq!(soon("the early answer", upload.answer).await.unwrap().unwrap().status, 200);
+    upload.body.send(vec![b'x'; 1000].into()).await.unwrap();
+    eventually(PATIENCE, async || world.app.uploaded() == 2000).await;
+    let open = world.app.open_connections();
+    world.revoke("ann").await;
+    // Sooner than any time-out would end it.
+    let broken_off = async || world.app.open_connections() < open;
+    assert!(crate::support::wait::comes_true(std::time::Duration::from_secs(3), broken_off).await);
+    let _ = upload.body.send(vec![b'x'; 1000].into()).await;
+    assert_eq!(world.app.uploaded(), 2000);
+}
+
+#[tokio::test]
 async fn an_upload_under_way_is_answered_by_the_end_and_grows_no_more() {
     let world = World::new().await;
     let browser = world.signed_in("ann").await;

@@ -5,8 +5,8 @@
 //! [`Person::named`]). It lives until the [`App`] is dropped.
 //!
 //! Paths: `/login`, `/mfa`, `/logout`, `/`, `/page`, `/me`, `/api/whoami`, `/poll`, `/slow?ms=` (without `ms` it waits
-//! for [`App::release`]), `/events`, `/ws`, `/upload`, `/download?bytes=&hold=&trailers=`, `/echo`, `/status?code=`,
-//! `/static/app.css`.
+//! for [`App::release`]), `/events`, `/ws`, `/upload?early=` (with `early` it answers first), `/download?bytes=&hold=&trailers=`,
+//! `/echo`, `/status?code=`, `/static/app.css`.
 
 mod answer;
 mod form;

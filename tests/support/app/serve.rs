@@ -78,6 +78,12 @@ async fn exchange(app: &Shared, mut wire: Wire, head: Head, connection: usize) -
     if !s.ignore_expect && head.lists("expect", "100-continue") {
         wire.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
+    if head.query("early").is_some() {
+        let early = dressed(&s, &visit, Answer::html(200, "Before it came.")).bytes(&s, &head.method, false);
+        wire.write(&early).await?;
+        read_body(app, &mut wire, &head).await?;
+        return Ok(None);
+    }
     let (body, body_length) = read_body(app, &mut wire, &head).await?;
     if let Some(seen) = app.seen.lock().get_mut(place) {
         seen.body.clone_from(&body);
