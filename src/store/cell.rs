@@ -32,8 +32,8 @@ pub(super) struct Cell {
     pub(super) changed: AtomicU16,
     /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes.
     pub(super) slot: AtomicU32,
-    /// In a shared store: how often its record and its jar have changed, at all gateways together, as far as it was stored.
-    /// Of two records the one of the lower revision is the earlier one. Written while the session is locked.
+    /// In a shared store: rises whenever a change of its record or its jar is about to be stored, by whichever gateway. Of two
+    /// records the one of the lower revision is the earlier one. Written while the session is locked.
     pub(super) revision: AtomicU32,
 }
 

@@ -41,10 +41,14 @@ impl Changed {
     const ON_ITS_WAY: u16 = 1 << 5;
     /// Whoever writes knows already that its activity is to be written later.
     const SCHEDULED: u16 = 1 << 6;
+    /// What is none of the writer's to take.
+    const KEPT: u16 = Self::SCHEDULED | Self::ON_ITS_WAY | Self::JAR_ON_ITS_WAY;
     /// It stands in the queue.
     const QUEUED: u16 = 1 << 7;
-    /// Nothing has: a shared store may have lost what it held of it, and is to be given all of it again.
+    /// Nothing has: a shared store is to be given all of it again, its jar too.
     pub(super) const AGAIN: Self = Self(1 << 8);
+    /// Its jar is on its way, too.
+    const JAR_ON_ITS_WAY: u16 = 1 << 9;
 
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -57,7 +61,7 @@ impl Changed {
 
     /// The rest, if there is any.
     pub(super) fn without(self, other: Self) -> Option<Self> {
-        let rest = self.0 & !other.0 & !Self::SCHEDULED & !Self::ON_ITS_WAY;
+        let rest = self.0 & !other.0 & !Self::KEPT;
         (rest != 0).then_some(Self(rest))
     }
 }
@@ -232,25 +236,34 @@ impl Journal {
 impl Cell {
     /// Takes the cell out of the queue, with what has changed. Look at the session afterwards, not before.
     pub(super) fn take_changes(&self) -> Changed {
-        let kept = Changed::SCHEDULED | Changed::ON_ITS_WAY;
+        self.take_all_but(Changed::KEPT)
+    }
+
+    fn take_all_but(&self, kept: u16) -> Changed {
         Changed(self.changed.fetch_and(kept, Ordering::AcqRel) & !Changed::QUEUED)
     }
 
-    /// The same where the cell stays in the queue for another time: it must not stand there twice, or the second would be
-    /// taken for one that has arrived.
-    pub(super) fn take_changes_early(&self) -> Changed {
-        let kept = Changed::SCHEDULED | Changed::ON_ITS_WAY | Changed::QUEUED;
-        Changed(self.changed.fetch_and(kept, Ordering::AcqRel) & !Changed::QUEUED)
-    }
-
-    /// Its record is about to be read and sent. ORDER: said before its changes are taken.
-    pub(super) fn set_out(&self) {
-        self.changed.fetch_or(Changed::ON_ITS_WAY, Ordering::AcqRel);
+    /// The same where it is about to be read and sent. With `early` the cell stays in the queue for another time: it must not
+    /// stand there twice, or the second would be taken for one that has arrived.
+    pub(super) fn set_out(&self, early: bool) -> Changed {
+        // ORDER: said before the changes are taken, so that it seems changed all the time.
+        self.changed.fetch_or(Changed::ON_ITS_WAY | Changed::JAR_ON_ITS_WAY, Ordering::AcqRel);
+        let queued = if early { Changed::QUEUED } else { 0 };
+        let changed = self.take_all_but(Changed::KEPT | queued);
+        if !changed.has(Changed::JAR) {
+            self.changed.fetch_and(!Changed::JAR_ON_ITS_WAY, Ordering::AcqRel);
+        }
+        changed
     }
 
     /// The store has what was sent, or it will be sent again.
     pub(super) fn arrived(&self) {
-        self.changed.fetch_and(!Changed::ON_ITS_WAY, Ordering::AcqRel);
+        self.changed.fetch_and(!(Changed::ON_ITS_WAY | Changed::JAR_ON_ITS_WAY), Ordering::AcqRel);
+    }
+
+    /// Whether its jar has changed and the store has not confirmed that.
+    pub(super) fn is_jar_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire) & (Changed::JAR.0 | Changed::JAR_ON_ITS_WAY) != 0
     }
 
     /// Whether its record has changed and the store has not confirmed that.

@@ -245,8 +245,8 @@ impl Table {
         let bound = self.bound.load_full();
         let merged = {
             let mut session = cell.session.lock();
-            let is_earlier = stored.revision < cell.revision.fetch_max(stored.revision, Ordering::Relaxed);
-            if is_earlier {
+            let ours = cell.revision.fetch_max(stored.revision, Ordering::Relaxed);
+            if stored.revision < ours {
                 // Who stored it had not heard of what was lost, and is about to.
                 self.mark(cell, Changed::AGAIN);
             }
@@ -258,7 +258,8 @@ impl Table {
                 let policy = bound.policy(session.app, session.identity.as_deref());
                 session.hold(policy);
             }
-            if !is_changed && session.ended().is_none() {
+            let is_theirs = !cell.is_jar_changed() && (stored.revision > ours || !is_changed);
+            if is_theirs && session.ended().is_none() {
                 session.jar = stored.jar.map(Arc::new);
             }
             merged

@@ -218,17 +218,15 @@ impl Table {
     /// Changes the jar of a session that goes on, or is held back, for an answer that speaks about it by `key`. Returns
     /// whether it does: once a sign-in has replaced that value, the jar is the sign-in's.
     pub fn keep(&self, session: &SessionRef, key: TokenKey, now: Moment, f: impl FnOnce(&mut Jar)) -> bool {
-        let keeps = self.with(&session.0, now, |s| {
+        self.with(&session.0, now, |s| {
             let keeps = !s.is_over() && s.holds(key);
             if keeps {
+                // ORDER: before anybody else can look, so that what another gateway stored before does not undo it.
+                self.mark(&session.0, Changed::JAR);
                 f(Arc::make_mut(s.jar.get_or_insert_default()));
             }
             keeps
-        });
-        if keeps {
-            self.mark(&session.0, Changed::JAR);
-        }
-        keeps
+        })
     }
 
     /// Whether a request that carries `key` may reach the app now: the session is live, and `key` is one of its

@@ -16,7 +16,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::dial::{Dial, Wire};
 use super::pace::{Pace, has_passed};
-use super::server::{self, Incarnation, Server};
+use super::server::{self, Incarnation, Met, Server};
 use super::trust;
 use crate::clock::Stopwatch;
 use crate::config::Redis;
@@ -67,13 +67,12 @@ pub(in crate::store) struct Link {
     dial: Dial,
     pace: Pace,
     server: Arc<Server>,
-    wire: RefCell<Option<(u64, Wire)>>,
+    wire: RefCell<Option<Connected>>,
     /// Held while connecting, so that one does it for all.
     connecting: tokio::sync::Mutex<()>,
     /// How many connections there were.
     connections: Cell<u64>,
-    /// Whom it led to last, as far as that could be told.
-    incarnation: RefCell<Option<Incarnation>>,
+    met: RefCell<Met>,
     /// The server does not say who it is.
     is_silent: Cell<bool>,
     /// Held while looking at it again; how many such looks have begun, and the last that went well.
@@ -84,6 +83,16 @@ pub(in crate::store) struct Link {
     broken: Cell<Option<Stopwatch>>,
     /// Digests of the scripts that were run, by the address of their text.
     digests: RefCell<Vec<(*const u8, Rc<str>)>>,
+}
+
+/// A connection as it was made.
+#[derive(Clone)]
+struct Connected {
+    /// See [`Link::connections`].
+    number: u64,
+    /// See [`Server::generation`].
+    generation: u64,
+    wire: Wire,
 }
 
 /// What arrives on a channel.
@@ -108,7 +117,7 @@ impl Link {
             wire: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
             connections: Cell::new(0),
-            incarnation: RefCell::default(),
+            met: RefCell::default(),
             is_silent: Cell::new(false),
             looking: tokio::sync::Mutex::default(),
             looks_begun: Cell::new(0),
@@ -170,7 +179,7 @@ impl Link {
 
     /// With a fault comes whether the connection turned out to be closed.
     async fn send(&self, cmd: &Cmd) -> Result<Value, (LinkFault, bool)> {
-        let (number, mut wire) = self.wire().await.map_err(|fault| (fault, false))?;
+        let Connected { number, mut wire, .. } = self.wire().await.map_err(|fault| (fault, false))?;
         let patience = self.pace.answer();
         match tokio::time::timeout(patience, wire.send(cmd)).await {
             Ok(Ok(Value::ServerError(error))) => Err((self.judge(number, &RedisError::from(error)), false)),
@@ -239,16 +248,18 @@ impl Link {
 
     fn drop_wire(&self, number: u64) {
         let mut wire = self.wire.borrow_mut();
-        if wire.as_ref().is_some_and(|(known, _)| *known == number) {
+        if wire.as_ref().is_some_and(|known| known.number == number) {
             *wire = None;
         }
     }
 
-    fn known_wire(&self) -> Option<(u64, Wire)> {
-        self.wire.borrow().clone()
+    /// The connection, unless another link has met another server since it was made: it may lead to the one before.
+    fn known_wire(&self) -> Option<Connected> {
+        let known = self.wire.borrow().clone()?;
+        (self.is_silent.get() || known.generation == self.server.generation()).then_some(known)
     }
 
-    async fn wire(&self) -> Result<(u64, Wire), LinkFault> {
+    async fn wire(&self) -> Result<Connected, LinkFault> {
         if let Some(known) = self.known_wire() {
             return Ok(known);
         }
@@ -258,15 +269,16 @@ impl Link {
                 return Ok(known);
             }
             let wire = self.dial.connect().await?;
-            match server::of(|cmd| self.ask(wire.clone(), cmd)).await {
-                // One primary that is down does not keep the others from being asked.
-                Err(LinkFault::Away(_)) if self.dial.is_cluster() => self.meet(None),
-                found => self.tells(found?),
-            }
+            let generation = match server::of(|cmd| self.ask(wire.clone(), cmd)).await {
+                // One primary that is down does not keep the others from being asked; whether it was replaced shows later.
+                Err(LinkFault::Away(_)) if self.dial.is_cluster() => self.server.generation(),
+                found => self.meet(found?),
+            };
             let number = self.connections.get() + 1;
             self.connections.set(number);
-            *self.wire.borrow_mut() = Some((number, wire.clone()));
-            Ok((number, wire))
+            let connected = Connected { number, generation, wire };
+            *self.wire.borrow_mut() = Some(connected.clone());
+            Ok(connected)
         };
         let connected = tokio::time::timeout(self.pace.connecting(), connecting).await;
         connected.unwrap_or_else(|_| Err(LinkFault::Away("no connection in time".to_owned())))
@@ -285,7 +297,10 @@ impl Link {
         let found = server::of(|cmd| async move { self.call(&cmd).await }).await?;
         // Else it was looked at as it was connected to.
         if self.connections.get() == before {
-            self.tells(found);
+            let generation = self.meet(found);
+            if let Some(connected) = self.wire.borrow_mut().as_mut() {
+                connected.generation = generation;
+            }
         }
         Ok(())
     }
@@ -307,15 +322,12 @@ impl Link {
         Ok(())
     }
 
-    fn tells(&self, found: Option<Incarnation>) {
+    /// The connection leads there. Returns the generation.
+    fn meet(&self, found: Option<Incarnation>) -> u64 {
         self.is_silent.set(found.is_none());
-        self.meet(found);
-    }
-
-    /// The connection leads there.
-    fn meet(&self, found: Option<Incarnation>) {
-        self.server.is_met(self.incarnation.borrow().as_ref(), found.as_ref());
-        *self.incarnation.borrow_mut() = found;
+        let (met, generation) = self.server.is_met(self.met.take(), found);
+        self.met.replace(met);
+        generation
     }
 
     async fn ask(&self, mut wire: Wire, cmd: Cmd) -> Result<Value, LinkFault> {
@@ -346,7 +358,9 @@ pub(super) fn fault(error: &RedisError) -> LinkFault {
         | ErrorKind::Io
         | ErrorKind::Client
         | ErrorKind::ClusterConnectionNotFound => LinkFault::Away(text),
-        ErrorKind::Extension if text.contains("NOREPLICAS") => LinkFault::Away(text),
+        ErrorKind::Extension if ["NOREPLICAS", "BUSY"].iter().any(|code| text.contains(code)) => {
+            LinkFault::Away(text)
+        }
         _ => LinkFault::Refused(text),
     }
 }

@@ -63,7 +63,7 @@ impl Watch {
                 since
             }
         };
-        // Should it be lost once more meanwhile, then the connection with it: everything is marked anew.
+        // A server that loses it once more meanwhile is another one by then: everything is marked anew.
         if replica.is_merged() {
             // Whoever begins with the new epoch must find the policies that were set.
             replica.facts.follow(&self.port).await?;

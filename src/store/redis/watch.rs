@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use redis::Value;
 
 use super::clock_offset;
@@ -37,6 +38,9 @@ static POLL: LuaScript = LuaScript::new(include_str!("poll.lua"));
 
 /// How many buckets one script looks at: few enough to be done in a moment.
 const BUCKETS_AT_ONCE: usize = 16;
+
+/// How many homes are followed at once.
+const AT_ONCE: usize = 64;
 
 /// How many entries of the audit are read in one go.
 const AUDIT_AT_ONCE: usize = 1000;
@@ -116,18 +120,23 @@ impl Watch {
     /// Beats until the task is dropped.
     pub(super) async fn run(self: Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self).listen());
+        let mut is_well = true;
         for beats in 0_u64.. {
-            self.beat_once(beats % BEATS_TO_A_POLL == 0).await;
+            // After an outage all is well only once what was announced meanwhile was heard.
+            is_well = self.beat_once(!is_well || beats % BEATS_TO_A_POLL == 0).await;
             tokio::time::sleep(self.pace.beat()).await;
         }
     }
 
-    async fn beat_once(self: &Rc<Self>, polls: bool) {
+    /// Returns whether all is well.
+    async fn beat_once(self: &Rc<Self>, polls: bool) -> bool {
         let now = self.port.clock.now();
-        match self.beat(polls, now).await {
+        let beaten = self.beat(polls, now).await;
+        match &beaten {
             Ok(()) => self.trouble.is_back(),
             Err(why) => self.trouble.is_away(&why.to_string(), now),
         }
+        beaten.is_ok()
     }
 
     /// This gateway leaves in order: nobody waits for it.
@@ -146,8 +155,9 @@ impl Watch {
         }
         self.without_epoch.set(None);
         let is_another = self.port.link.generation() != self.generation.get();
+        let is_late = self.polled.get().is_some_and(|polled| polled.elapsed_us() > LOG_GOES_BACK_US);
         // One that opened the epoch itself has not read what the others stored.
-        if epoch != self.port.replica.epoch() || is_another || !self.reads.get() {
+        if epoch != self.port.replica.epoch() || is_another || is_late || !self.reads.get() {
             let generation = self.port.link.generation();
             self.start_anew(epoch).await?;
             self.generation.set(generation);
@@ -194,6 +204,7 @@ impl Watch {
         *self.positions.borrow_mut() = from_the_beginning();
         replica.facts.follow(&self.port).await?;
         self.reads.set(true);
+        self.polled.set(Some(Stopwatch::start()));
         let watch = Rc::clone(self);
         // Beside the beats: there may be a million.
         tokio::task::spawn_local(async move {
@@ -228,18 +239,16 @@ impl Watch {
     }
 
     async fn follow_all(&self, homes: impl IntoIterator<Item = Home>) -> Result<(), WriteFault> {
-        let mut tasks = tokio::task::JoinSet::new();
+        let follow = |home| async move {
+            self.port.follow(home).await?;
+            self.concerned.borrow_mut().remove(&home);
+            Ok(())
+        };
+        let mut following =
+            futures_util::stream::iter(homes.into_iter().map(follow)).buffer_unordered(AT_ONCE);
         let mut outcome = Ok(());
-        for home in homes {
-            let port = Rc::clone(&self.port);
-            tasks.spawn_local(async move { port.follow(home).await });
-            if tasks.len() >= 64 {
-                let followed = tasks.join_next().await;
-                outcome = outcome.and(followed.and_then(Result::ok).unwrap_or(Ok(())));
-            }
-        }
-        while let Some(followed) = tasks.join_next().await {
-            outcome = outcome.and(followed.unwrap_or(Ok(())));
+        while let Some(followed) = following.next().await {
+            outcome = outcome.and(followed);
         }
         outcome
     }
@@ -276,26 +285,20 @@ impl Watch {
 
     /// What was announced and may not have been heard.
     async fn poll(&self) -> Result<(), WriteFault> {
-        let late = self.polled.get().is_none_or(|polled| polled.elapsed_us() > LOG_GOES_BACK_US);
         let began = Stopwatch::start();
         let all: Vec<u8> = (0..=u8::MAX).collect();
         for buckets in all.chunks(self.port.link.at_once(BUCKETS_AT_ONCE)) {
             self.poll_buckets(buckets).await?;
         }
-        if late && self.polled.get().is_some() {
-            // With the next beat.
-            self.reads.set(false);
-        }
+        self.polled.set(Some(began));
         let concerned = self.concerned.borrow().clone();
-        self.follow_all(concerned.iter().copied()).await?;
-        self.concerned.borrow_mut().retain(|home| !concerned.contains(home));
+        self.follow_all(concerned).await?;
         self.check_clock().await?;
         let polls = self.polls.get();
         if polls.is_multiple_of(POLLS_TO_A_PRUNE) {
             self.port.replica.prune();
         }
         self.polls.set(polls + 1);
-        self.polled.set(Some(began));
         Ok(())
     }
 

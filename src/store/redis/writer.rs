@@ -74,9 +74,7 @@ impl Writer {
         let now = self.port.clock.now();
         let (mut homes, mut active, mut asked) = (HashMap::<Home, Changes>::new(), Vec::new(), Vec::new());
         for cell in batch.cells {
-            // ORDER: said before the changes are taken, see `Cell::set_out`.
-            cell.set_out();
-            let changed = cell.take_changes();
+            let changed = cell.set_out(false);
             if changed.has(Changed::ASK) {
                 asked.push(Arc::clone(&cell));
             }
@@ -326,8 +324,7 @@ fn add_changed(changes: &mut Changes, concerned: Vec<Arc<Cell>>) {
         if !cell.is_changed() || changes.iter().any(|(known, _)| Arc::ptr_eq(known, &cell)) {
             continue;
         }
-        cell.set_out();
-        let changed = cell.take_changes_early();
+        let changed = cell.set_out(true);
         changes.push((cell, changed.and(Changed::AGAIN)));
     }
 }
