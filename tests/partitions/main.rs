@@ -122,6 +122,7 @@ fn gateways_agree_with_the_naive_model_whatever_breaks() {
     let runs = Runs::new();
     let at_once = number("TENURE_AT_ONCE").unwrap_or(32).min(runs.count);
     let server = Server::with(&["--databases", "1024"]);
+    server::admit_operators(&server);
     let links = Runtime::new().unwrap();
     std::thread::scope(|scope| {
         for slot in 0..at_once {

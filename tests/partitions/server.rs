@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use redis::{Connection, Value};
 
+use crate::redis_support::Server;
+
 /// What a database held.
 pub(crate) struct Held(Vec<Value>);
 
@@ -21,12 +23,22 @@ const RESTORE: &str = r"
 redis.call('FLUSHDB')
 for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 2], ARGV[i + 1]) end";
 
+/// Who reaches in: another user than gateways are.
+const OPERATOR: &str = "operator";
+
+/// Lets operators in.
+pub(crate) fn admit_operators(server: &Server) {
+    let said = server.ask(&["acl", "setuser", OPERATOR, "on", "nopass", "~*", "&*", "+@all"]);
+    assert_eq!(said.trim(), "OK");
+}
+
 /// See the module.
 pub(crate) struct Database(Connection);
 
 impl Database {
     pub(crate) fn open(port: u16, number: u32) -> Self {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/{number}")).unwrap();
+        let client =
+            redis::Client::open(format!("redis://{OPERATOR}:any@127.0.0.1:{port}/{number}")).unwrap();
         let mut database = Self(client.get_connection().unwrap());
         database.lose_all();
         database
@@ -36,7 +48,10 @@ impl Database {
     pub(crate) fn hang_up(&mut self, names: impl Iterator<Item = SocketAddr>) {
         for name in names {
             // One that is gone already is what was wanted.
-            let _gone = redis::cmd("CLIENT").arg("KILL").arg("ADDR").arg(name.to_string()).exec(&mut self.0);
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg("KILL").arg("ADDR").arg(name.to_string());
+            // Its address may be another seed's operator's by now.
+            let _gone = kill.arg("USER").arg("default").exec(&mut self.0);
         }
     }
 
