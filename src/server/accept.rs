@@ -138,7 +138,9 @@ impl Acceptor {
             .timer(HeadTimer::default())
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
-            .half_close(true)
+            // A browser that closes its side has gone, as for nginx: allowed to half-close, it would not be noticed while an app
+            // says nothing, for the library does not read then.
+            .half_close(false)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
