@@ -218,6 +218,12 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// The name with dashes, where it has an underscore: servers that turn fields into variables read both alike.
+pub(super) fn dashed(name: &HeaderName) -> Option<HeaderName> {
+    let name = name.as_str();
+    if name.contains('_') { name.replace('_', "-").parse().ok() } else { None }
+}
+
 /// Whether a field is an identity header in any spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
 /// server turns into variables lose the difference altogether (FIELD F17).
 #[must_use]

@@ -14,6 +14,15 @@ async fn app<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
     lines: &str,
 ) -> World {
+    app_behind(serve, "", lines).await
+}
+
+/// The same with `listening` in the section of the listeners.
+async fn app_behind<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+    listening: &str,
+    lines: &str,
+) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -22,7 +31,8 @@ async fn app<F: Future<Output = ()> + Send + 'static>(
         }
     });
     let text = |_: &str| {
-        let text = config_text(&url, "", BY_HEADER, POLICY).replace("workers = 2", "workers = 1");
+        let usual = config_text(&url, "", BY_HEADER, POLICY);
+        let text = usual.replace("workers = 2\n", &format!("workers = 1\n{listening}"));
         format!("{text}\n{lines}")
     };
     World::from_text(|_| {}, text).await
@@ -41,6 +51,11 @@ async fn saying(answer: &'static [u8]) -> World {
 
 /// An app that tells what reached it, and answers every request alike.
 async fn telling() -> (World, mpsc::UnboundedReceiver<String>) {
+    telling_behind("").await
+}
+
+/// The same with `listening` in the section of the listeners.
+async fn telling_behind(listening: &str) -> (World, mpsc::UnboundedReceiver<String>) {
     let (tell, told) = mpsc::unbounded_channel();
     let serve = move |mut stream: TcpStream| {
         let tell = tell.clone();
@@ -52,7 +67,7 @@ async fn telling() -> (World, mpsc::UnboundedReceiver<String>) {
             }
         }
     };
-    (app(serve, "").await, told)
+    (app_behind(serve, listening, "").await, told)
 }
 
 async fn raw(world: &World, request: &str) -> String {
@@ -194,4 +209,17 @@ async fn connections_that_the_app_has_closed_are_closed_though_nobody_asks_for_t
     assert!(raw(&world, GET).await.ends_with("ok"));
     let end = tokio::time::timeout(Duration::from_secs(20), seen.recv()).await;
     assert_eq!(end.expect("it is closed"), Some(()));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_lets_no_other_spelling_pass_than_its_own() {
+    let (world, mut told) = telling_behind("trusted_proxies = [\"127.0.0.0/8\"]\n").await;
+    let said = "X-Session-User: ann\r\nX_Session_User: bob\r\nX-Session_Tenant: bob\r\nX_Forwarded_For: bob\r\nX_Real_IP: bob\r\n\
+                X-Real-IP: 1.2.3.4\r\nTenure_Session: bob\r\nMy_Own: passes\r\n";
+    raw(&world, &format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n{said}\r\n")).await;
+    let head = soon("the head", told.recv()).await.unwrap().to_ascii_lowercase();
+    assert!(!head.contains("bob"), "{head}");
+    for passes in ["x-session-user: ann\r\n", "x-real-ip: 1.2.3.4\r\n", "my_own: passes\r\n"] {
+        assert!(head.contains(passes), "{head}");
+    }
 }
