@@ -393,7 +393,8 @@ fn is_too_large(body: &Incoming, limit: Option<u64>) -> bool {
 
 /// The login-form source that reads this request's body.
 fn form_of(visit: &Visit) -> Option<(usize, String)> {
-    if visit.head.method != Method::POST {
+    // Some apps take `post` for `POST`.
+    if !visit.head.method.as_str().eq_ignore_ascii_case(Method::POST.as_str()) {
         return None;
     }
     let loose = loosened(&visit.path);

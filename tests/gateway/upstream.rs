@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::setup::{BY_HEADER, POLICY, World, config_text};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, config_text};
 use crate::support::wait::soon;
 
 /// An app that does with each connection what it is told.
@@ -14,14 +14,13 @@ async fn app<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
     lines: &str,
 ) -> World {
-    app_behind(serve, "", lines).await
+    app_in(serve, |usual| format!("{usual}\n{lines}")).await
 }
 
-/// The same with `listening` in the section of the listeners.
-async fn app_behind<F: Future<Output = ()> + Send + 'static>(
+/// The same with another configuration than the usual one.
+async fn app_in<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
-    listening: &str,
-    lines: &str,
+    change: impl FnOnce(String) -> String,
 ) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -30,12 +29,8 @@ async fn app_behind<F: Future<Output = ()> + Send + 'static>(
             tokio::spawn(serve(stream));
         }
     });
-    let text = |_: &str| {
-        let usual = config_text(&url, "", BY_HEADER, POLICY);
-        let text = usual.replace("workers = 2\n", &format!("workers = 1\n{listening}"));
-        format!("{text}\n{lines}")
-    };
-    World::from_text(|_| {}, text).await
+    let usual = config_text(&url, "", BY_HEADER, POLICY).replace("workers = 2", "workers = 1");
+    World::from_text(|_| {}, |_| change(usual)).await
 }
 
 /// An app that answers every request with the same bytes.
@@ -67,7 +62,8 @@ async fn telling_behind(listening: &str) -> (World, mpsc::UnboundedReceiver<Stri
             }
         }
     };
-    (app_behind(serve, listening, "").await, told)
+    let listens = |usual: String| usual.replace("workers = 1\n", &format!("workers = 1\n{listening}"));
+    (app_in(serve, listens).await, told)
 }
 
 async fn raw(world: &World, request: &str) -> String {
@@ -163,6 +159,27 @@ async fn what_only_a_trusted_proxy_may_say_does_not_pass_in_any_spelling() {
     assert!(!head.contains("1.2.3.4") && !head.contains("expect"), "{head}");
     assert!(head.contains("my_own: passes\r\n"), "{head}");
     assert!(head.contains("\r\nte: trailers\r\n") && head.contains("\r\nconnection: te\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_sign_in_is_seen_whatever_the_case_of_its_method() {
+    let serve = |mut stream: TcpStream| async move {
+        let mut buffer = [0; 4096];
+        while let Ok(1..) = stream.read(&mut buffer).await {
+            let answer = "HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: SID=one\r\nX-Session-User: bob\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    for method in ["POST", "post", "Post"] {
+        // The form is asked before the header, which the app sends with every answer.
+        let world = app_in(serve, |usual| usual.replace(BY_HEADER, &format!("{BY_FORM}{BY_HEADER}"))).await;
+        let request = format!(
+            "{method} /login HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\nContent-Length: 12\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=ann"
+        );
+        assert!(raw(&world, &request).await.starts_with("HTTP/1.1 302 "));
+        assert_eq!(world.live_of("ann").len(), 1, "{method}");
+    }
 }
 
 #[tokio::test]
