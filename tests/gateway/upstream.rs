@@ -199,6 +199,16 @@ async fn what_an_app_says_of_a_status_reaches_the_browser() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_told_twice_is_told_once_to_the_browser() {
+    for lines in ["Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5, 5"] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n");
+        let world = saying(answer.leak().as_bytes()).await;
+        let answer = raw(&world, &GET.replace("GET", "HEAD")).await;
+        assert!(answer.to_ascii_lowercase().contains("\r\ncontent-length: 5\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_whose_chunks_are_malformed_is_not_passed_off_as_whole() {
     let world = saying(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n\r\n\r\n5\r\nworld\r\n0\r\n\r\n",

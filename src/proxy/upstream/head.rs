@@ -134,9 +134,7 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
         }
     }
     let framing = told.framing(status, version, asked)?;
-    if let (Framing::Length(length), true) = (framing, told.lengths > 1) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
+    told.tidy_length(&mut headers);
     let goes_on = framing != Framing::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
     let keeps = goes_on && told.keeps_alive(version);
     let reason = reason.map(|place| bytes.slice(place.range()));
@@ -146,7 +144,7 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
 /// What an answer's fields say of its body and of the connection.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// How many fields tell a length.
+    /// How many lengths are told, in fields and items of lists.
     lengths: usize,
     /// The one length that all fields and all items of a list agree on (RFC 9110 section 8.6).
     length: Option<u64>,
@@ -166,7 +164,6 @@ impl Told {
         let items = || value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         match *name {
             CONTENT_LENGTH => {
-                self.lengths += 1;
                 items().for_each(|item| self.hear_length(item));
                 true
             }
@@ -191,8 +188,19 @@ impl Told {
 
     fn hear_length(&mut self, digits: &[u8]) {
         let length = number(digits);
+        self.lengths += 1;
         self.is_ambiguous |= length.is_none() || self.length.is_some_and(|agreed| Some(agreed) != length);
         self.length = length;
+    }
+
+    /// Leaves one length where several agree, and none where they do not: an answer without a body may still tell some, to a HEAD
+    /// for instance.
+    fn tidy_length(self, headers: &mut HeaderMap) {
+        match self.length {
+            _ if self.is_ambiguous => drop(headers.remove(CONTENT_LENGTH)),
+            Some(length) if self.lengths > 1 => drop(headers.insert(CONTENT_LENGTH, length.into())),
+            Some(_) | None => {}
+        }
     }
 
     /// RFC 9112 section 6.3.
@@ -434,8 +442,29 @@ mod tests {
             let said = head(&format!("HTTP/1.1 {line}\r\n\r\n")).reason;
             assert_eq!(said.as_deref(), reason.map(str::as_bytes), "{line}");
         }
-        let many = head("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n");
-        assert_eq!(many.headers.get_all(CONTENT_LENGTH).iter().count(), 1);
+    }
+
+    #[test]
+    fn a_length_goes_on_once_or_not_at_all() {
+        for (fields, told) in [
+            ("Content-Length: 3\r\n", &["3"][..]),
+            ("Content-Length: 3\r\nContent-Length: 3\r\n", &["3"]),
+            ("Content-Length: 3, 3\r\n", &["3"]),
+            ("Content-Length: 3, 4\r\n", &[]),
+            ("Content-Length: 3\r\nContent-Length: 4\r\n", &[]),
+            ("Content-Length: +3\r\n", &[]),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            let of_head = read(&mut BytesMut::from(&*text), &Method::HEAD).unwrap().unwrap().headers;
+            assert_eq!(of_head.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), told, "{fields}");
+            if let Ok(Some(of_get)) = get(&text) {
+                assert_eq!(
+                    of_get.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(),
+                    told,
+                    "{fields}"
+                );
+            }
+        }
     }
 
     #[test]
