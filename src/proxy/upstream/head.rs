@@ -136,7 +136,7 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
     let framing = told.framing(status, version, asked)?;
     told.tidy_length(&mut headers);
     let goes_on = framing != Framing::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
-    let keeps = goes_on && told.keeps_alive(version);
+    let keeps = goes_on && told.keeps_alive(version) && !told.announces_stray_body(status);
     let reason = reason.map(|place| bytes.slice(place.range()));
     Ok(Some(Head { status, reason, headers, framing, keeps }))
 }
@@ -217,6 +217,18 @@ impl Told {
             Some(false) => Ok(Framing::UntilClose),
             None if self.is_ambiguous => Err(Malformed::Length),
             None => Ok(self.length.map_or(Framing::UntilClose, Framing::length)),
+        }
+    }
+
+    /// Whether a body is announced where none may be. SECURITY: what an app sends all the same would be read as the next answer.
+    fn announces_stray_body(self, status: StatusCode) -> bool {
+        match status {
+            // A length here is that of another answer (RFC 9110 section 8.6).
+            StatusCode::NOT_MODIFIED => self.chunked.is_some(),
+            StatusCode::NO_CONTENT => {
+                self.chunked.is_some() || self.is_ambiguous || self.length.is_some_and(|length| length > 0)
+            }
+            _ => false,
         }
     }
 
@@ -413,6 +425,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", false),
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
+            ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {
