@@ -168,7 +168,10 @@ impl Told {
                 true
             }
             TRANSFER_ENCODING => {
-                self.chunked = items().next_back().map(|last| last.eq_ignore_ascii_case(b"chunked"));
+                // Empty items of a list say nothing (RFC 9110 section 5.6.1).
+                let last = items().rfind(|item| !item.is_empty());
+                let is_chunked = |last: &[u8]| last.eq_ignore_ascii_case(b"chunked");
+                self.chunked = last.map(is_chunked).or(self.chunked).or(Some(false));
                 true
             }
             CONNECTION => {
@@ -388,6 +391,11 @@ mod tests {
             framed("200 OK", "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n"),
             Framing::UntilClose
         );
+        for coding in ["chunked,", "chunked , ,", ",chunked", "chunked\r\nTransfer-Encoding: ,"] {
+            let fields = format!("Transfer-Encoding: {coding}\r\n");
+            assert_eq!(framed("200 OK", &fields), Framing::chunked(), "{coding}");
+        }
+        assert_eq!(framed("200 OK", "Transfer-Encoding: ,\r\n"), Framing::UntilClose);
         let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
         assert_eq!(framed("200 OK", both), Framing::chunked());
         assert_eq!(framed("200 OK", "Content-Length: 3, 3\r\nContent-Length: 3\r\n"), Framing::length(3));
