@@ -39,7 +39,7 @@ pub(super) fn head(judged: &Judged, upload: &Upload) -> Result<Head, BadRequest>
     let Judged { visit, site, trusted, websocket, .. } = judged;
     let fields = &visit.head.headers;
     let mut out = Writer::new(&visit.head.method, &target(visit)?);
-    visit.host.tell(trusted.then_some(fields), &mut out);
+    visit.host.tell(trusted.then_some(fields), visit.https, &mut out);
     let (mut takes_trailers, mut length, mut announced) = (false, None, Vec::new());
     for (name, value) in fields {
         match *name {

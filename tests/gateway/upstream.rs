@@ -250,3 +250,21 @@ async fn a_trusted_proxy_lets_no_other_spelling_pass_than_its_own() {
         assert!(head.contains(passes), "{head}");
     }
 }
+
+#[tokio::test]
+async fn an_app_hears_of_https_also_from_a_proxy_that_speaks_forwarded_alone() {
+    let (world, mut told) = telling_behind("trusted_proxies = [\"127.0.0.0/8\"]\n").await;
+    for (field, proto) in [
+        ("Forwarded: for=9.9.9.9;proto=https", "https"),
+        ("Forwarded: for=9.9.9.9;proto=http", "http"),
+        ("X-Forwarded-For: 9.9.9.9", "http"),
+    ] {
+        raw(
+            &world,
+            &format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n{field}\r\n\r\n"),
+        )
+        .await;
+        let head = soon("the head", told.recv()).await.unwrap();
+        assert!(head.contains(&format!("\r\nX-Forwarded-Proto: {proto}\r\n")), "{head}");
+    }
+}
