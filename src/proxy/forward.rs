@@ -129,9 +129,7 @@ async fn attempt(
     check: &impl Fn() -> bool,
 ) -> Result<Parts, UpstreamError> {
     let upload = request.upload().state().cloned();
-    if let Some(upload) = &upload {
-        lease.carries(upload.clone());
-    }
+    lease.carries(upload.clone(), first_byte);
     let Some(Upstreamed { wire, patience, .. }) = lease.connection() else {
         return Err(UpstreamError::Busy);
     };
