@@ -91,15 +91,24 @@ impl Proxy {
                 Err(_) => Err(UpstreamError::Withdrawn),
             };
         }
-        judged.access.received(upload.map_or(0, |upload| upload.bytes()));
-        match sent {
-            Ok(answered) => self.respond(judged, answered, bound).await,
-            Err(UpstreamError::Withdrawn | UpstreamError::CutOff) => {
+        let received = upload.map_or(0, |upload| upload.bytes());
+        judged.access.received(received);
+        let error = match sent {
+            Ok(answered) => return self.respond(judged, answered, bound).await,
+            Err(error) => error,
+        };
+        drop(bound);
+        // A browser that is busy sending would lose the answer by a reset (FIELD F13).
+        if let Some(body) = request.into_unread() {
+            Box::pin(settle(body, judged.expects && received == 0)).await;
+        }
+        match error {
+            UpstreamError::Withdrawn | UpstreamError::CutOff => {
                 let response = self.answer_end(&judged.visit);
                 judged.access.finish(response.status(), "ended");
                 response
             }
-            Err(error) => {
+            error => {
                 let app = &judged.visit.app;
                 app.metrics.upstream_error(error.label());
                 let name = &app.config.name;

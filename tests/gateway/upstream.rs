@@ -268,3 +268,19 @@ async fn an_app_hears_of_https_also_from_a_proxy_that_speaks_forwarded_alone() {
         assert!(head.contains(&format!("\r\nX-Forwarded-Proto: {proto}\r\n")), "{head}");
     }
 }
+
+#[tokio::test]
+async fn an_error_is_answered_though_the_browser_is_busy_sending() {
+    // Nobody listens there any more.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let text = |_: &str| config_text(&format!("http://{gone}"), "", BY_HEADER, POLICY);
+    let world = World::from_text(|_| {}, text).await;
+    let mut browser = world.browser().raw_socket().await;
+    let head = "POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 100000\r\n\r\n";
+    browser.write(head).await.unwrap();
+    browser.write("x".repeat(100_000)).await.unwrap();
+    assert_eq!(soon("the answer", browser.answer(false)).await.unwrap().status, 502);
+    // What was read to its end is not reset: the connection goes on.
+    browser.write(GET).await.unwrap();
+    assert_eq!(soon("the next answer", browser.answer(false)).await.unwrap().status, 502);
+}

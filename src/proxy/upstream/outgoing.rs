@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, Method, Request};
 use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 
 use super::head::{Sending, Writer};
@@ -90,6 +91,14 @@ impl Outgoing {
     /// Its body, as far as that has not been sent.
     pub(in crate::proxy) fn upload(&self) -> &Upload {
         &self.upload
+    }
+
+    /// What the browser may still be sending, where nobody will have it.
+    pub(in crate::proxy) fn into_unread(self) -> Option<Incoming> {
+        match self.upload {
+            Upload::Streamed { incoming, .. } if !incoming.is_end_stream() => Some(incoming),
+            Upload::Streamed { .. } | Upload::Empty | Upload::Full(_) => None,
+        }
     }
 
     /// Takes it away, for who sends the rest.
