@@ -55,7 +55,10 @@ impl BadRequest {
     }
 }
 
-/// Refuses what two parsers could frame differently. hyper refuses most of it before; this holds if it does not.
+/// Refuses what two parsers could frame differently. Of HTTP/1.1 little of it comes here: hyper refuses lengths that differ, and
+/// of a request with both `Transfer-Encoding` and `Content-Length` it takes the length away. That is read by its chunks, as
+/// every server reads it (RFC 9112 section 6.3), goes to the app in chunks of our own, and its connection is closed after the
+/// answer: what two readers could take for another request is read by nobody. HTTP/2 is what this is for.
 ///
 /// # Errors
 /// [`BadRequest::Framing`].
