@@ -180,16 +180,21 @@ pub struct MethodPath {
 }
 
 impl MethodPath {
+    /// SECURITY: some apps take `post` for `POST`.
+    fn is_for(&self, method: &str) -> bool {
+        self.method.as_deref().is_none_or(|m| m.eq_ignore_ascii_case(method))
+    }
+
     /// Whether a request with this method and normalised path is meant.
     #[must_use]
     pub fn matches(&self, method: &str, path: &str) -> bool {
-        self.method.as_deref().is_none_or(|m| m == method) && self.path.matches(path)
+        self.is_for(method) && self.path.matches(path)
     }
 
     /// Whether some app takes it for such a one; see [`Pattern::matches_loosely`].
     #[must_use]
     pub fn matches_loosely(&self, method: &str, path: &str, loose: &str) -> bool {
-        self.method.as_deref().is_none_or(|m| m == method) && self.path.matches_loosely(path, loose)
+        self.is_for(method) && self.path.matches_loosely(path, loose)
     }
 }
 
@@ -360,5 +365,19 @@ impl Config {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_known_whatever_its_case() {
+        let post = MethodPath { method: Some("POST".to_owned()), path: Pattern::parse("/login").unwrap() };
+        for (method, is_meant) in [("POST", true), ("post", true), ("PoSt", true), ("GET", false)] {
+            assert_eq!(post.matches(method, "/login"), is_meant, "{method}");
+            assert_eq!(post.matches_loosely(method, "/login", "/login"), is_meant, "{method}");
+        }
     }
 }

@@ -94,7 +94,8 @@ pub(super) type Answered = (Parts, Lease);
 /// Sends `request`. `check` is asked with no await between it and the writing of the head (R2), for a retry anew.
 ///
 /// # Errors
-/// See [`UpstreamError`]; nothing of the request reached the app only for `Connect`, `Busy` and `Withdrawn`.
+/// See [`UpstreamError`]. For `Connect`, `Busy` and `Withdrawn` the app answered nothing; it may have got the whole of a request
+/// that may be sent twice, on a connection that it closed thereupon.
 // CANCEL: the connection is closed; whether the app saw the request is unknown, as when a browser goes away.
 pub(super) async fn send(
     pool: &Pool,
@@ -129,9 +130,7 @@ async fn attempt(
     check: &impl Fn() -> bool,
 ) -> Result<Parts, UpstreamError> {
     let upload = request.upload().state().cloned();
-    if let Some(upload) = &upload {
-        lease.carries(upload.clone());
-    }
+    lease.carries(upload.clone(), first_byte);
     let Some(Upstreamed { wire, patience, .. }) = lease.connection() else {
         return Err(UpstreamError::Busy);
     };

@@ -55,7 +55,10 @@ impl BadRequest {
     }
 }
 
-/// Refuses what two parsers could frame differently. hyper refuses most of it before; this holds if it does not.
+/// Refuses what two parsers could frame differently. Of HTTP/1.1 little of it comes here: hyper refuses lengths that differ, and
+/// of a request with both `Transfer-Encoding` and `Content-Length` it takes the length away. That is read by its chunks, as
+/// every server reads it (RFC 9112 section 6.3), goes to the app in chunks of our own, and its connection is closed after the
+/// answer: what two readers could take for another request is read by nobody. HTTP/2 is what this is for.
 ///
 /// # Errors
 /// [`BadRequest::Framing`].
@@ -181,7 +184,7 @@ pub(super) fn strip_location(headers: &mut HeaderMap, host: &str, id_parameters:
     }
 }
 
-/// Removes from a request's trailers what only its head may say, and what only the gateway may.
+/// Removes from a request's trailers what only its head may say, and what only the gateway may, in any spelling.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) {
     let forbidden = |name: &HeaderName| {
         is_hop_by_hop(name)
@@ -190,10 +193,10 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap, identity: &[HeaderName]) 
             || [AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE]
                 .contains(name)
             || [COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, SET_COOKIE, TRAILER].contains(name)
-            || name.as_str().replace('_', "-").starts_with("x-forwarded-")
+            || name.as_str().starts_with("x-forwarded-")
             || is_of_other_proxies(name)
     };
-    remove_all(trailers, forbidden);
+    remove_all(trailers, |name| forbidden(name) || dashed(name).is_some_and(|dashed| forbidden(&dashed)));
 }
 
 /// Removes from an answer's trailers what only its head may say: cookies most of all, which are learned from there. And what
@@ -216,6 +219,12 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = joined {
         headers.insert(COOKIE, joined);
     }
+}
+
+/// The name with dashes, where it has an underscore: servers that turn fields into variables read both alike.
+pub(super) fn dashed(name: &HeaderName) -> Option<HeaderName> {
+    let name = name.as_str();
+    if name.contains('_') { name.replace('_', "-").parse().ok() } else { None }
 }
 
 /// Whether a field is an identity header in any spelling: servers read `X_User` and `X-User` alike, and headers that a CGI
@@ -399,6 +408,22 @@ mod tests {
         assert_eq!(client_of(stranger, &[("x-forwarded-for", "1.1.1.1")]), stranger);
         let two = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "10.0.0.1")];
         assert_eq!(client_of(peer, &two), "1.1.1.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn a_trailer_says_in_no_spelling_what_only_a_head_may_say() {
+        let identity: [HeaderName; 1] = ["x-user".parse().unwrap()];
+        let mut trailers = headers(&[
+            ("x_user", "1"),
+            ("x_real_ip", "1"),
+            ("x-client_ip", "1"),
+            ("x_forwarded_for", "1"),
+            ("tenure_session", "logout"),
+            ("content_length", "1"),
+            ("x_sum", "1"),
+        ]);
+        strip_trailers(&mut trailers, &identity);
+        assert_eq!(trailers, headers(&[("x_sum", "1")]));
     }
 
     #[test]

@@ -121,9 +121,11 @@ impl AskedHost {
     }
 
     /// Writes the fields in which the app hears of browser and host: `Host`, `X-Forwarded-*` and `Forwarded` (RFC 7239).
-    /// They are appended to what a trusted proxy said, and stand in place of anybody else's.
-    pub(super) fn tell(&self, trusted: Option<&HeaderMap>, out: &mut Writer) {
+    /// They are appended to what a trusted proxy said, and stand in place of anybody else's. Such a proxy may have said in
+    /// `Forwarded` alone that the browser came over `https`.
+    pub(super) fn tell(&self, trusted: Option<&HeaderMap>, https: bool, out: &mut Writer) {
         let Some(said) = trusted else { return out.lines(&self.lines) };
+        let proto = if https { HeaderValue::from_static("https") } else { self.proto.clone() };
         out.line(&HOST, self.value.as_bytes());
         for (name, own) in [(X_FORWARDED_FOR, &self.peer), (FORWARDED, &self.forwarded)] {
             match joined(said, &name) {
@@ -131,7 +133,7 @@ impl AskedHost {
                 Some(before) => out.line(&name, &[before.as_bytes(), b", ", own.as_bytes()].concat()),
             }
         }
-        for (name, own) in [(X_FORWARDED_PROTO, &self.proto), (X_FORWARDED_HOST, &self.value)] {
+        for (name, own) in [(X_FORWARDED_PROTO, &proto), (X_FORWARDED_HOST, &self.value)] {
             match joined(said, &name) {
                 None => out.line(&name, own.as_bytes()),
                 Some(before) => out.line(&name, before.as_bytes()),
@@ -213,18 +215,21 @@ mod tests {
     #[test]
     fn what_strangers_say_is_replaced_and_a_proxy_s_word_stands() {
         let host = ask("/", &["A.example"], None, (STRANGER, false)).unwrap();
-        let told = |trusted: Option<&HeaderMap>| {
+        let told = |trusted: Option<&HeaderMap>, https| {
             let mut out = Writer::new(&Method::GET, "/");
-            host.tell(trusted, &mut out);
+            host.tell(trusted, https, &mut out);
             String::from_utf8(out.end(Sending::Nothing)).unwrap()
         };
         let own = "GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: 9.9.9.9\r\n\
             Forwarded: for=9.9.9.9;host=\"a.example\";proto=http\r\nX-Forwarded-Proto: http\r\n\
             X-Forwarded-Host: a.example\r\n\r\n";
-        assert_eq!(told(None), own);
-        assert_eq!(told(Some(&HeaderMap::new())), own);
+        assert_eq!(told(None, false), own);
+        assert_eq!(told(Some(&HeaderMap::new()), false), own);
         let said = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        let told = told(Some(&said));
+        let other = headers(&[("forwarded", "for=1.1.1.1;proto=https")]);
+        let alone = told(Some(&other), true);
+        assert!(alone.contains("\r\nX-Forwarded-Proto: https\r\n"), "{alone}");
+        let told = told(Some(&said), true);
         assert!(told.contains("\r\nX-Forwarded-For: 1.1.1.1, 9.9.9.9\r\n"), "{told}");
         assert!(told.contains("\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a.example\r\n"), "{told}");
         assert!(told.contains("\r\nForwarded: for=9.9.9.9;host=\"a.example\";proto=http\r\n"), "{told}");

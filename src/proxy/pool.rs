@@ -120,6 +120,8 @@ pub struct Lease {
     /// `None` for one beyond the bound.
     permit: Option<OwnedSemaphorePermit>,
     upload: Option<UploadState>,
+    /// How long an upload may stand still whose answer is over.
+    upload_patience: Duration,
 }
 
 impl Pool {
@@ -175,7 +177,8 @@ impl Pool {
     }
 
     fn lend(&self, connection: Box<Upstreamed>, reused: bool, permit: Option<OwnedSemaphorePermit>) -> Lease {
-        Lease { connection: Some(connection), reused, pool: self.clone(), permit, upload: None }
+        let (connection, pool) = (Some(connection), self.clone());
+        Lease { connection, reused, pool, permit, upload: None, upload_patience: Duration::ZERO }
     }
 
     async fn wait_for_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -311,9 +314,10 @@ impl Lease {
         }
     }
 
-    /// Tells which upload goes out on it: until that has ended the connection is busy, whatever the answer.
-    pub(super) fn carries(&mut self, upload: UploadState) {
-        self.upload = Some(upload);
+    /// Tells which upload goes out on it: until that has ended, or stood still for `patience`, the connection is busy, whatever
+    /// the answer.
+    pub(super) fn carries(&mut self, upload: Option<UploadState>, patience: Duration) {
+        (self.upload, self.upload_patience) = (upload, patience);
     }
 
     /// The answer has been read to its end: the connection may carry another request. It is closed instead where an app
@@ -321,7 +325,7 @@ impl Lease {
     fn give_back(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let upload = self.upload.take();
-        if connection.wire.leave_upload() {
+        if connection.wire.leave_upload(self.upload_patience) {
             if let Some(upload) = upload {
                 upload.hold(self.permit.take());
             }

@@ -27,11 +27,12 @@ use super::upstream::Outgoing;
 use super::visit::Visit;
 use crate::session::activity::{Kind, UploadHold};
 use crate::session::cookie::RequestCookies;
-use crate::session::gate::{Action, Telling};
+use crate::session::gate::{Action, Standing, Telling};
 use crate::session::identity::{LoginForm, SourceKind};
 use crate::session::path::{loosened, script_of};
 use crate::session::record::{Session, State};
-use crate::session::{EndReason, Moment};
+use crate::session::{EndReason, Moment, TokenKey};
+use crate::store::SessionRef;
 
 /// A body that is not forwarded.
 struct Refused {
@@ -91,15 +92,24 @@ impl Proxy {
                 Err(_) => Err(UpstreamError::Withdrawn),
             };
         }
-        judged.access.received(upload.map_or(0, |upload| upload.bytes()));
-        match sent {
-            Ok(answered) => self.respond(judged, answered, bound).await,
-            Err(UpstreamError::Withdrawn | UpstreamError::CutOff) => {
+        let received = upload.map_or(0, |upload| upload.bytes());
+        judged.access.received(received);
+        let error = match sent {
+            Ok(answered) => return self.respond(judged, answered, bound).await,
+            Err(error) => error,
+        };
+        drop(bound);
+        // A browser that is busy sending would lose the answer by a reset (FIELD F13).
+        if let Some(body) = request.into_unread() {
+            Box::pin(settle(body, judged.expects && received == 0)).await;
+        }
+        match error {
+            UpstreamError::Withdrawn | UpstreamError::CutOff => {
                 let response = self.answer_end(&judged.visit);
                 judged.access.finish(response.status(), "ended");
                 response
             }
-            Err(error) => {
+            error => {
                 let app = &judged.visit.app;
                 app.metrics.upstream_error(error.label());
                 let name = &app.config.name;
@@ -142,14 +152,28 @@ impl Proxy {
 
     pub(super) fn may_go_on(&self, visit: &Visit) -> bool {
         let now = self.shared.clock.now();
-        visit.session.as_ref().is_none_or(|(session, key)| self.shared.table.is_live(session, *key, now))
+        let is_live = |(session, key): &(SessionRef, _)| self.shared.table.is_live(session, *key, now);
+        visit.session.as_ref().is_none_or(is_live) && self.adopted_and_ended(visit, now).is_none()
+    }
+
+    /// The session that another request began by a token that this one brings, if it has ended since.
+    fn adopted_and_ended(&self, visit: &Visit, now: Moment) -> Option<(SessionRef, TokenKey)> {
+        visit.adopting.iter().find_map(|(_, _, key)| {
+            let (standing, session) = self.shared.table.look_up(*key, now);
+            session.filter(|_| matches!(standing, Standing::Ended { .. })).map(|session| (session, *key))
+        })
     }
 
     /// Whether the request goes on although its session ended before the head was written: where an end is never told, and
     /// where it is silent (R15). The tokens stay behind. Otherwise the end is told instead.
     fn goes_on_without_session(&self, visit: &mut Visit) -> bool {
+        let now = self.shared.clock.now();
+        if let Some(ended) = self.adopted_and_ended(visit, now) {
+            visit.session = Some(ended);
+            visit.adopting.clear();
+        }
         let Some((session, key)) = &visit.session else { return false };
-        let (told, after_end, overtaken) = self.shared.table.inspect(session, self.shared.clock.now(), |s| {
+        let (told, after_end, overtaken) = self.shared.table.inspect(session, now, |s| {
             let by_sign_in = s.ended().is_some_and(|end| end.reason.is_by_sign_in());
             let after_end = s.ended().is_some() && s.times.signed_in_at.is_some();
             (told_end(s).is_some(), after_end, by_sign_in || (s.ended().is_none() && !s.holds(*key)))
@@ -393,7 +417,8 @@ fn is_too_large(body: &Incoming, limit: Option<u64>) -> bool {
 
 /// The login-form source that reads this request's body.
 fn form_of(visit: &Visit) -> Option<(usize, String)> {
-    if visit.head.method != Method::POST {
+    // Some apps take `post` for `POST`.
+    if !visit.head.method.as_str().eq_ignore_ascii_case(Method::POST.as_str()) {
         return None;
     }
     let loose = loosened(&visit.path);

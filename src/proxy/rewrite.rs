@@ -39,7 +39,7 @@ pub(super) fn head(judged: &Judged, upload: &Upload) -> Result<Head, BadRequest>
     let Judged { visit, site, trusted, websocket, .. } = judged;
     let fields = &visit.head.headers;
     let mut out = Writer::new(&visit.head.method, &target(visit)?);
-    visit.host.tell(trusted.then_some(fields), &mut out);
+    visit.host.tell(trusted.then_some(fields), visit.https, &mut out);
     let (mut takes_trailers, mut length, mut announced) = (false, None, Vec::new());
     for (name, value) in fields {
         match *name {
@@ -84,7 +84,9 @@ fn is_dropped(name: &HeaderName, identity: &[HeaderName], trusted: bool) -> bool
         || headers::is_own(name)
         || *name == EXPECT
         || is_of_proxies(name, trusted)
-        || (!trusted && (headers::is_identity(name, identity) || is_of_proxies_underscored(name)))
+        || is_of_proxies_underscored(name)
+        // A trusted proxy names a user in the one spelling that it was given.
+        || (headers::is_identity(name, identity) && !(trusted && identity.contains(name)))
 }
 
 fn is_of_proxies(name: &HeaderName, trusted: bool) -> bool {
@@ -92,14 +94,10 @@ fn is_of_proxies(name: &HeaderName, trusted: bool) -> bool {
         || (!trusted && headers::is_of_other_proxies(name))
 }
 
-/// SECURITY: to an app behind CGI or WSGI `X_Forwarded_For` is the same as `X-Forwarded-For`.
+/// SECURITY: to an app behind CGI or WSGI `X_Forwarded_For` is the same as `X-Forwarded-For`. No proxy writes it so, but one that
+/// is trusted may let pass what a browser wrote.
 fn is_of_proxies_underscored(name: &HeaderName) -> bool {
-    name.as_str().contains('_')
-        && name
-            .as_str()
-            .replace('_', "-")
-            .parse()
-            .is_ok_and(|dashed| is_of_proxies(&dashed, false) || headers::is_own(&dashed))
+    headers::dashed(name).is_some_and(|dashed| is_of_proxies(&dashed, false) || headers::is_own(&dashed))
 }
 
 /// The target in origin form.

@@ -31,7 +31,8 @@ const REST_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// How long a peer may take for the PROXY header and the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a browser may take for a request's head; also how long an idle connection is kept.
+/// How long a browser may take for a request's head; also how long an idle connection is kept: of HTTP/2 one that does not
+/// answer a PING, for whoever answers keeps theirs.
 const HEAD: Duration = Duration::from_secs(60);
 
 /// Streams of one HTTP/2 connection (the library's advice against rapid reset, CVE-2023-44487).
@@ -138,7 +139,9 @@ impl Acceptor {
             .timer(HeadTimer::default())
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
-            .half_close(true)
+            // A browser that closes its side has gone, as for nginx: allowed to half-close, it would not be noticed while an app
+            // says nothing, for the library does not read then.
+            .half_close(false)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);

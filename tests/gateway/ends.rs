@@ -72,20 +72,39 @@ async fn a_socket_lives_until_its_deadline_and_not_a_second_longer() {
 
 #[tokio::test]
 async fn an_upload_that_goes_on_after_its_answer_ends_with_its_session() {
-    let world = World::new().await;
+    let rest = format!("{POLICY}\n[limits]\nupstream_idle = \"1s\"");
+    let world = World::with(|s| s.identity_headers = true, "", BY_HEADER, &rest).await;
     let browser = world.signed_in("ann").await;
     let upload = browser.upload("/upload?early=");
     upload.body.send(vec![b'x'; 1000].into()).await.unwrap();
     assert_eq!(soon("the early answer", upload.answer).await.unwrap().unwrap().status, 200);
     upload.body.send(vec![b'x'; 1000].into()).await.unwrap();
     eventually(PATIENCE, async || world.app.uploaded() == 2000).await;
-    let open = world.app.open_connections();
+    // What the sign-in came on is not kept for long.
+    eventually(PATIENCE, async || world.app.open_connections() == 1).await;
     world.revoke("ann").await;
     // Sooner than any time-out would end it.
-    let broken_off = async || world.app.open_connections() < open;
+    let broken_off = async || world.app.open_connections() == 0;
     assert!(crate::support::wait::comes_true(std::time::Duration::from_secs(3), broken_off).await);
     let _ = upload.body.send(vec![b'x'; 1000].into()).await;
     assert_eq!(world.app.uploaded(), 2000);
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_after_its_answer_gives_up_its_place() {
+    let text = |upstream: &str| {
+        let rest = format!("{POLICY}\n[limits]\nfirst_byte_timeout = \"1s\"");
+        let text = config_text(upstream, "max_upstream_connections = 1", BY_HEADER, &rest);
+        text.replace("workers = 2", "workers = 1")
+    };
+    let world = World::from_text(|s| s.identity_headers = true, text).await;
+    let browser = world.browser();
+    let upload = browser.upload("/upload?early=");
+    upload.body.send(vec![b'x'; 1000].into()).await.unwrap();
+    assert_eq!(soon("the early answer", upload.answer).await.unwrap().unwrap().status, 200);
+    assert_eq!(world.browser().fetch("/poll").await.status, 200, "its place among the connections is free");
+    assert_eq!(world.app.uploaded(), 1000);
+    drop(upload.body);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, who};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, config_text, who};
 use crate::support::app::{PASSWORD, Profile};
 use crate::support::browser::{Ask, Browser, Heard, Mode};
 use crate::support::wait::{PATIENCE, eventually, soon};
@@ -81,6 +81,28 @@ async fn an_event_stream_and_a_download_end_with_their_session() {
     assert!(ended.await);
     let again = browser.fetch("/events").await;
     assert_eq!(again.status, 401);
+}
+
+#[tokio::test]
+async fn what_a_browser_waits_for_ends_when_it_goes_away() {
+    let text = |upstream: &str| {
+        let text = config_text(upstream, "max_upstream_connections = 1", BY_HEADER, POLICY);
+        text.replace("workers = 2", "workers = 1")
+    };
+    let world = World::from_text(|s| s.identity_headers = true, text).await;
+    let cookie = world.signed_in("ann").await.cookie("SID").unwrap();
+    // A stream on which nothing comes, and an answer that does not begin: each takes the only connection to the app.
+    for path in ["/events", "/slow"] {
+        let mut socket = world.browser().raw_socket().await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: SID={cookie}\r\n\r\n");
+        socket.write(head).await.unwrap();
+        eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 1).await;
+        socket.finish().await.unwrap();
+        soon("the end of the connection", socket.read_to_end()).await.unwrap();
+        eventually(PATIENCE, async || world.app.open_streams() == 0).await;
+    }
+    assert_eq!(world.browser().fetch("/poll").await.status, 200, "the connection's place is free");
+    assert_eq!(world.only_session_of("ann").live_connections, 0);
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use tenure::session::EndReason;
 use tenure::store::StateFilter;
 
-use crate::setup::{BY_HEADER, POLICY, World, post_login};
+use crate::setup::{BY_HEADER, POLICY, World, config_text, post_login};
 use crate::support::app::Switches;
-use crate::support::browser::{Browser, Heard};
+use crate::support::browser::{Ask, Browser, Heard, Mode};
 use crate::support::wait::{PATIENCE, eventually, soon};
 
 const PUBLIC: &str = "public = [\"/static/**\", \"/poll\", \"/ws\", \"/events\"]";
@@ -161,4 +161,34 @@ async fn an_adopted_value_stays_dead_once_it_was_revoked() {
     }
     assert!(world.app.requests().is_empty());
     assert!(world.live_of("old").is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_waits_does_not_go_on_with_a_value_that_was_adopted_and_revoked_meanwhile() {
+    let text = |upstream: &str| {
+        let lines = "enforce = false\nmax_upstream_connections = 1";
+        config_text(upstream, lines, BY_HEADER, POLICY).replace("workers = 2", "workers = 1")
+    };
+    let world = World::from_text(|s| s.identity_headers = true, text).await;
+    let cookie = signed_in_before(&world, "old").await;
+    let bob = world.signed_in("bob").await;
+    let holding = tokio::spawn(async move { bob.fetch("/slow").await });
+    eventually(PATIENCE, async || world.app.waiting() == 1).await;
+    let before = world.count("tenure_unseen_total");
+    let browser = world.browser();
+    let ask = Ask::get(Mode::Fetch, "/events").with("cookie", &cookie);
+    let streaming = tokio::spawn(async move { browser.open(ask).await });
+    eventually(PATIENCE, async || world.count("tenure_unseen_total") == before + 1).await;
+    let browser = world.browser();
+    let waiting = tokio::spawn(async move { browser.fetch_with_cookie("/me", &cookie).await });
+    eventually(PATIENCE, async || world.count("tenure_unseen_total") == before + 2).await;
+    world.app.release(1);
+    assert_eq!(holding.await.unwrap().status, 200);
+    let _stream = soon("the stream", streaming).await.unwrap().unwrap();
+    world.app.forget_requests();
+    // It ends the stream, which makes way for who waits.
+    world.revoke("old").await;
+    let page = soon("the answer", waiting).await.unwrap();
+    assert_eq!((page.status, page.json()["reason"].as_str()), (401, Some(EndReason::Revoked.as_str())));
+    assert!(world.app.requests_to("/me").is_empty(), "never forwarded");
 }

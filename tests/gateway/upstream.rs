@@ -6,13 +6,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::setup::{BY_HEADER, POLICY, World, config_text};
+use crate::setup::{BY_FORM, BY_HEADER, POLICY, World, config_text};
 use crate::support::wait::soon;
 
 /// An app that does with each connection what it is told.
 async fn app<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
     lines: &str,
+) -> World {
+    app_in(serve, |usual| format!("{usual}\n{lines}")).await
+}
+
+/// The same with another configuration than the usual one.
+async fn app_in<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+    change: impl FnOnce(String) -> String,
 ) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -21,11 +29,8 @@ async fn app<F: Future<Output = ()> + Send + 'static>(
             tokio::spawn(serve(stream));
         }
     });
-    let text = |_: &str| {
-        let text = config_text(&url, "", BY_HEADER, POLICY).replace("workers = 2", "workers = 1");
-        format!("{text}\n{lines}")
-    };
-    World::from_text(|_| {}, text).await
+    let usual = config_text(&url, "", BY_HEADER, POLICY).replace("workers = 2", "workers = 1");
+    World::from_text(|_| {}, |_| change(usual)).await
 }
 
 /// An app that answers every request with the same bytes.
@@ -41,6 +46,11 @@ async fn saying(answer: &'static [u8]) -> World {
 
 /// An app that tells what reached it, and answers every request alike.
 async fn telling() -> (World, mpsc::UnboundedReceiver<String>) {
+    telling_behind("").await
+}
+
+/// The same with `listening` in the section of the listeners.
+async fn telling_behind(listening: &str) -> (World, mpsc::UnboundedReceiver<String>) {
     let (tell, told) = mpsc::unbounded_channel();
     let serve = move |mut stream: TcpStream| {
         let tell = tell.clone();
@@ -52,7 +62,8 @@ async fn telling() -> (World, mpsc::UnboundedReceiver<String>) {
             }
         }
     };
-    (app(serve, "").await, told)
+    let listens = |usual: String| usual.replace("workers = 1\n", &format!("workers = 1\n{listening}"));
+    (app_in(serve, listens).await, told)
 }
 
 async fn raw(world: &World, request: &str) -> String {
@@ -151,6 +162,27 @@ async fn what_only_a_trusted_proxy_may_say_does_not_pass_in_any_spelling() {
 }
 
 #[tokio::test]
+async fn a_sign_in_is_seen_whatever_the_case_of_its_method() {
+    let serve = |mut stream: TcpStream| async move {
+        let mut buffer = [0; 4096];
+        while let Ok(1..) = stream.read(&mut buffer).await {
+            let answer = "HTTP/1.1 302 Found\r\nLocation: /\r\nSet-Cookie: SID=one\r\nX-Session-User: bob\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    for method in ["POST", "post", "Post"] {
+        // The form is asked before the header, which the app sends with every answer.
+        let world = app_in(serve, |usual| usual.replace(BY_HEADER, &format!("{BY_FORM}{BY_HEADER}"))).await;
+        let request = format!(
+            "{method} /login HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\nContent-Length: 12\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=ann"
+        );
+        assert!(raw(&world, &request).await.starts_with("HTTP/1.1 302 "));
+        assert_eq!(world.live_of("ann").len(), 1, "{method}");
+    }
+}
+
+#[tokio::test]
 async fn no_word_of_a_browser_takes_the_length_from_its_body() {
     let world = World::new().await;
     let request = "POST /echo HTTP/1.1\r\nHost: app.localhost\r\nConnection: close, content-length\r\n\
@@ -164,6 +196,16 @@ async fn what_an_app_says_of_a_status_reaches_the_browser() {
     let world = saying(b"HTTP/1.1 499 Quota Exceeded\r\nContent-Length: 0\r\n\r\n").await;
     let answer = raw(&world, GET).await;
     assert!(answer.starts_with("HTTP/1.1 499 Quota Exceeded\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_length_that_is_told_twice_is_told_once_to_the_browser() {
+    for lines in ["Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5, 5"] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n");
+        let world = saying(answer.leak().as_bytes()).await;
+        let answer = raw(&world, &GET.replace("GET", "HEAD")).await;
+        assert!(answer.to_ascii_lowercase().contains("\r\ncontent-length: 5\r\n"), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -194,4 +236,51 @@ async fn connections_that_the_app_has_closed_are_closed_though_nobody_asks_for_t
     assert!(raw(&world, GET).await.ends_with("ok"));
     let end = tokio::time::timeout(Duration::from_secs(20), seen.recv()).await;
     assert_eq!(end.expect("it is closed"), Some(()));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_lets_no_other_spelling_pass_than_its_own() {
+    let (world, mut told) = telling_behind("trusted_proxies = [\"127.0.0.0/8\"]\n").await;
+    let said = "X-Session-User: ann\r\nX_Session_User: bob\r\nX-Session_Tenant: bob\r\nX_Forwarded_For: bob\r\nX_Real_IP: bob\r\n\
+                X-Real-IP: 1.2.3.4\r\nTenure_Session: bob\r\nMy_Own: passes\r\n";
+    raw(&world, &format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n{said}\r\n")).await;
+    let head = soon("the head", told.recv()).await.unwrap().to_ascii_lowercase();
+    assert!(!head.contains("bob"), "{head}");
+    for passes in ["x-session-user: ann\r\n", "x-real-ip: 1.2.3.4\r\n", "my_own: passes\r\n"] {
+        assert!(head.contains(passes), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_hears_of_https_also_from_a_proxy_that_speaks_forwarded_alone() {
+    let (world, mut told) = telling_behind("trusted_proxies = [\"127.0.0.0/8\"]\n").await;
+    for (field, proto) in [
+        ("Forwarded: for=9.9.9.9;proto=https", "https"),
+        ("Forwarded: for=9.9.9.9;proto=http", "http"),
+        ("X-Forwarded-For: 9.9.9.9", "http"),
+    ] {
+        raw(
+            &world,
+            &format!("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n{field}\r\n\r\n"),
+        )
+        .await;
+        let head = soon("the head", told.recv()).await.unwrap();
+        assert!(head.contains(&format!("\r\nX-Forwarded-Proto: {proto}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_answered_though_the_browser_is_busy_sending() {
+    // Nobody listens there any more.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let text = |_: &str| config_text(&format!("http://{gone}"), "", BY_HEADER, POLICY);
+    let world = World::from_text(|_| {}, text).await;
+    let mut browser = world.browser().raw_socket().await;
+    let head = "POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 100000\r\n\r\n";
+    browser.write(head).await.unwrap();
+    browser.write("x".repeat(100_000)).await.unwrap();
+    assert_eq!(soon("the answer", browser.answer(false)).await.unwrap().status, 502);
+    // What was read to its end is not reset: the connection goes on.
+    browser.write(GET).await.unwrap();
+    assert_eq!(soon("the next answer", browser.answer(false)).await.unwrap().status, 502);
 }

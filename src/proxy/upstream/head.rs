@@ -134,11 +134,9 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
         }
     }
     let framing = told.framing(status, version, asked)?;
-    if let (Framing::Length(length), true) = (framing, told.lengths > 1) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
+    told.tidy_length(&mut headers);
     let goes_on = framing != Framing::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
-    let keeps = goes_on && told.keeps_alive(version);
+    let keeps = goes_on && told.keeps_alive(version) && !told.announces_stray_body(status);
     let reason = reason.map(|place| bytes.slice(place.range()));
     Ok(Some(Head { status, reason, headers, framing, keeps }))
 }
@@ -146,7 +144,7 @@ pub(super) fn read(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
 /// What an answer's fields say of its body and of the connection.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// How many fields tell a length.
+    /// How many lengths are told, in fields and items of lists.
     lengths: usize,
     /// The one length that all fields and all items of a list agree on (RFC 9110 section 8.6).
     length: Option<u64>,
@@ -166,12 +164,14 @@ impl Told {
         let items = || value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         match *name {
             CONTENT_LENGTH => {
-                self.lengths += 1;
                 items().for_each(|item| self.hear_length(item));
                 true
             }
             TRANSFER_ENCODING => {
-                self.chunked = items().next_back().map(|last| last.eq_ignore_ascii_case(b"chunked"));
+                // Empty items of a list say nothing (RFC 9110 section 5.6.1).
+                let last = items().rfind(|item| !item.is_empty());
+                let is_chunked = |last: &[u8]| last.eq_ignore_ascii_case(b"chunked");
+                self.chunked = last.map(is_chunked).or(self.chunked).or(Some(false));
                 true
             }
             CONNECTION => {
@@ -191,8 +191,19 @@ impl Told {
 
     fn hear_length(&mut self, digits: &[u8]) {
         let length = number(digits);
+        self.lengths += 1;
         self.is_ambiguous |= length.is_none() || self.length.is_some_and(|agreed| Some(agreed) != length);
         self.length = length;
+    }
+
+    /// Leaves one length where several agree, and none where they do not: an answer without a body may still tell some, to a HEAD
+    /// for instance.
+    fn tidy_length(self, headers: &mut HeaderMap) {
+        match self.length {
+            _ if self.is_ambiguous => drop(headers.remove(CONTENT_LENGTH)),
+            Some(length) if self.lengths > 1 => drop(headers.insert(CONTENT_LENGTH, length.into())),
+            Some(_) | None => {}
+        }
     }
 
     /// RFC 9112 section 6.3.
@@ -209,6 +220,18 @@ impl Told {
             Some(false) => Ok(Framing::UntilClose),
             None if self.is_ambiguous => Err(Malformed::Length),
             None => Ok(self.length.map_or(Framing::UntilClose, Framing::length)),
+        }
+    }
+
+    /// Whether a body is announced where none may be. SECURITY: what an app sends all the same would be read as the next answer.
+    fn announces_stray_body(self, status: StatusCode) -> bool {
+        match status {
+            // A length here is that of another answer (RFC 9110 section 8.6).
+            StatusCode::NOT_MODIFIED => self.chunked.is_some(),
+            StatusCode::NO_CONTENT => {
+                self.chunked.is_some() || self.is_ambiguous || self.length.is_some_and(|length| length > 0)
+            }
+            _ => false,
         }
     }
 
@@ -368,6 +391,11 @@ mod tests {
             framed("200 OK", "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n"),
             Framing::UntilClose
         );
+        for coding in ["chunked,", "chunked , ,", ",chunked", "chunked\r\nTransfer-Encoding: ,"] {
+            let fields = format!("Transfer-Encoding: {coding}\r\n");
+            assert_eq!(framed("200 OK", &fields), Framing::chunked(), "{coding}");
+        }
+        assert_eq!(framed("200 OK", "Transfer-Encoding: ,\r\n"), Framing::UntilClose);
         let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
         assert_eq!(framed("200 OK", both), Framing::chunked());
         assert_eq!(framed("200 OK", "Content-Length: 3, 3\r\nContent-Length: 3\r\n"), Framing::length(3));
@@ -405,6 +433,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", false),
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
+            ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {
@@ -434,8 +468,29 @@ mod tests {
             let said = head(&format!("HTTP/1.1 {line}\r\n\r\n")).reason;
             assert_eq!(said.as_deref(), reason.map(str::as_bytes), "{line}");
         }
-        let many = head("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n");
-        assert_eq!(many.headers.get_all(CONTENT_LENGTH).iter().count(), 1);
+    }
+
+    #[test]
+    fn a_length_goes_on_once_or_not_at_all() {
+        for (fields, told) in [
+            ("Content-Length: 3\r\n", &["3"][..]),
+            ("Content-Length: 3\r\nContent-Length: 3\r\n", &["3"]),
+            ("Content-Length: 3, 3\r\n", &["3"]),
+            ("Content-Length: 3, 4\r\n", &[]),
+            ("Content-Length: 3\r\nContent-Length: 4\r\n", &[]),
+            ("Content-Length: +3\r\n", &[]),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            let of_head = read(&mut BytesMut::from(&*text), &Method::HEAD).unwrap().unwrap().headers;
+            assert_eq!(of_head.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), told, "{fields}");
+            if let Ok(Some(of_get)) = get(&text) {
+                assert_eq!(
+                    of_get.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(),
+                    told,
+                    "{fields}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, Method, Request};
 use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 
 use super::head::{Sending, Writer};
@@ -31,6 +32,8 @@ pub(in crate::proxy) struct Outgoing {
     written: usize,
     data: Bytes,
     tail: &'static [u8],
+    /// Bytes that went out.
+    sent: u64,
     /// Nothing is to be staged any more.
     is_whole: bool,
     /// The trailers that the head announces; others are not sent.
@@ -53,6 +56,7 @@ impl Outgoing {
             written: 0,
             data: Bytes::new(),
             tail: b"",
+            sent: 0,
             is_whole: matches!(sending, Sending::Nothing | Sending::Length(0)),
             announced,
         }
@@ -89,10 +93,23 @@ impl Outgoing {
         &self.upload
     }
 
+    /// What the browser may still be sending, where nobody will have it.
+    pub(in crate::proxy) fn into_unread(self) -> Option<Incoming> {
+        match self.upload {
+            Upload::Streamed { incoming, .. } if !incoming.is_end_stream() => Some(incoming),
+            Upload::Streamed { .. } | Upload::Empty | Upload::Full(_) => None,
+        }
+    }
+
     /// Takes it away, for who sends the rest.
     pub(super) fn take(&mut self) -> Self {
         let nothing = (Sending::Nothing, Upload::Empty);
         std::mem::replace(self, Self::new(Method::GET, Vec::new(), nothing, Vec::new()))
+    }
+
+    /// How many bytes went out, by which it is seen whether it stands still.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn method(&self) -> &Method {
@@ -148,6 +165,7 @@ impl Outgoing {
     }
 
     fn advance(&mut self, count: usize) {
+        self.sent += count as u64;
         let of_staged = count.min(self.staged.len() - self.written);
         self.written += of_staged;
         let of_data = (count - of_staged).min(self.data.len());

@@ -3,13 +3,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use http::response::Parts;
 use http_body::{Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::framing::{Framing, Piece};
@@ -90,11 +92,14 @@ enum Side {
 }
 
 /// An upload on its own; broken off when this is dropped, unless it was left to itself.
-struct Uploading(Option<AbortHandle>);
+struct Uploading(Option<(AbortHandle, Left)>);
+
+/// Tells an upload that nobody waits for it any more, and how long it may stand still.
+type Left = oneshot::Sender<Duration>;
 
 impl Drop for Uploading {
     fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
+        if let Some((task, _)) = self.0.take() {
             task.abort();
         }
     }
@@ -210,26 +215,20 @@ impl Wire {
 
     /// The app answered before the upload had come. It goes on by itself: a browser that is busy sending may not read, and
     /// would wait for the app while the app waited for the browser.
-    fn send_on(&mut self, mut outgoing: Outgoing) {
+    fn send_on(&mut self, outgoing: Outgoing) {
         let Side::Whole(io) = std::mem::replace(&mut self.io, Side::Closed) else { return };
-        let (reading, mut writing) = split(io);
+        let (reading, writing) = split(io);
         self.io = Side::Reading(reading);
-        let task = tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| outgoing.poll_send(&mut writing, cx)).await;
-            if let Err(why) = sent {
-                tracing::debug!(?why, "an upload ended early");
-                // The other half still reads: the app would wait for the rest.
-                let _ = writing.shutdown().await;
-            }
-        });
-        self.upload = Some(Uploading(Some(task.abort_handle())));
+        let (leave, left) = oneshot::channel();
+        let task = tokio::task::spawn_local(send_rest(outgoing, writing, left));
+        self.upload = Some(Uploading(Some((task.abort_handle(), leave))));
     }
 
-    /// The answer is over. An upload that goes on is no longer broken off with this connection; returns whether there is one.
-    pub(in crate::proxy) fn leave_upload(&mut self) -> bool {
-        self.upload
-            .as_mut()
-            .is_some_and(|Uploading(task)| task.take().is_some_and(|task| !task.is_finished()))
+    /// The answer is over. An upload that goes on is no longer broken off with this connection, but once it stands still for
+    /// `patience`; returns whether there is one.
+    pub(in crate::proxy) fn leave_upload(&mut self, patience: Duration) -> bool {
+        let uploading = self.upload.as_mut().and_then(|Uploading(task)| task.take());
+        uploading.is_some_and(|(task, left)| left.send(patience).is_ok() && !task.is_finished())
     }
 
     /// More of the answer's body.
@@ -282,6 +281,53 @@ impl Wire {
             self.room = MAX_ROOM.min(self.room * 2);
         }
         Poll::Ready(filled)
+    }
+}
+
+/// Sends what is left of a request. Once the answer is over, `left` tells how long it may stand still.
+async fn send_rest(
+    mut outgoing: Outgoing,
+    mut writing: WriteHalf<UpstreamIo>,
+    left: oneshot::Receiver<Duration>,
+) {
+    let patience = async {
+        match left.await {
+            Ok(patience) => patience,
+            // Broken off with the connection.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let sent = tokio::select! {
+        sent = poll_fn(|cx| outgoing.poll_send(&mut writing, cx)) => Some(sent),
+        patience = patience => send_within(&mut outgoing, &mut writing, patience).await,
+    };
+    // With it goes the connection's place.
+    drop(outgoing);
+    match sent {
+        Some(Ok(())) => {}
+        Some(Err(why)) => {
+            tracing::debug!(?why, "an upload ended early");
+            // The other half may still read: the app would wait for the rest.
+            let _ = writing.shutdown().await;
+        }
+        None => tracing::debug!("an upload that stood still was given up"),
+    }
+}
+
+/// `None` once nothing went out for as long as `patience`.
+async fn send_within(
+    outgoing: &mut Outgoing,
+    writing: &mut WriteHalf<UpstreamIo>,
+    patience: Duration,
+) -> Option<Result<(), SendFault>> {
+    loop {
+        let before = outgoing.sent();
+        let sending = poll_fn(|cx| outgoing.poll_send(writing, cx));
+        match tokio::time::timeout(patience, sending).await {
+            Ok(sent) => return Some(sent),
+            Err(_) if outgoing.sent() == before => return None,
+            Err(_) => {}
+        }
     }
 }
 
