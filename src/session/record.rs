@@ -138,7 +138,7 @@ pub struct Session {
     /// It was forgotten without an end: nothing happens on it any more.
     forgotten: bool,
     observed: Observed,
-    /// It took on other terms since [`Session::take_adopted`] was last called.
+    /// It took on other terms, of those that a record keeps, since [`Session::take_adopted`] was last called.
     adopted_terms: bool,
     /// Where other gateways serve it too.
     elsewhere: Option<Box<Elsewhere>>,
@@ -226,7 +226,6 @@ impl Session {
         if self.is_over() {
             return Settled::AsBefore;
         }
-        // What a record keeps of them; the limit is a matter of the next sign-in.
         let kept = |policy: &Policy, mode| (policy.idle_timeout, policy.force_relogin, mode);
         self.adopted_terms |= kept(&self.policy, self.mode) != kept(&terms.policy, terms.mode);
         self.policy = terms.policy;

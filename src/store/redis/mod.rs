@@ -11,6 +11,7 @@ mod dial;
 mod facts;
 mod layout;
 mod link;
+mod opener;
 mod pace;
 mod port;
 mod reader;
@@ -37,6 +38,7 @@ use self::facts::Facts;
 pub use self::facts::OnFacts;
 use self::layout::{Layout, bytes, number};
 use self::link::{Link, LinkFault};
+use self::opener::Opener;
 pub use self::pace::Pace;
 use self::port::{Port, WriteFault};
 use self::reader::Reader;
@@ -267,33 +269,6 @@ impl Ports {
             replica: Arc::clone(&self.replica),
             clock: self.clock.clone(),
         }
-    }
-}
-
-/// Facts that are other ones than those that the book follows from. The follower goes on once the sender is dropped.
-type Newer = (HashMap<String, Vec<u8>>, std::sync::mpsc::Sender<()>);
-
-/// Whoever opens the store, as the follower knows them: until it is dropped the opener waits, and the follower waits with
-/// every change of the facts until the book follows from them. No session is read under another one.
-struct Opener(Arc<Replica>);
-
-impl Opener {
-    fn waiting(replica: &Arc<Replica>) -> (Self, std::sync::mpsc::Receiver<Newer>) {
-        let (tell, told) = std::sync::mpsc::channel();
-        let hear = move |facts| {
-            let (taking, taken) = std::sync::mpsc::channel();
-            if tell.send((facts, taking)).is_ok() {
-                let _dropped = taken.recv();
-            }
-        };
-        replica.facts.on_change(Some(Box::new(hear)));
-        (Self(Arc::clone(replica)), told)
-    }
-}
-
-impl Drop for Opener {
-    fn drop(&mut self) {
-        self.0.facts.on_change(None);
     }
 }
 

@@ -175,7 +175,8 @@ impl Replica {
     }
 
     /// Takes over what the store said of a home to who was at `base`: what this gateway stored is not undone by what was there
-    /// before. What cannot be read, as a newer program may have written it, is left alone: it costs nobody else of the home anything.
+    /// before. What cannot be read, as a newer program may have written it, is left alone: it costs nobody else of the home
+    /// anything.
     pub(super) fn take_over(
         &self,
         (home, base): (Home, Base),
