@@ -74,6 +74,25 @@ async fn raw(world: &World, request: &str) -> String {
 const GET: &str = "GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
+async fn an_answer_that_comes_byte_by_byte_is_an_answer() {
+    let serve = |mut stream: TcpStream| async move {
+        let mut request = [0; 4096];
+        let _whole = stream.read(&mut request).await.unwrap();
+        let answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\nX-A: b\r\nContent-Length: 2\n\nok";
+        stream.set_nodelay(true).unwrap();
+        for byte in answer {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let _closed = stream.read(&mut request).await;
+    };
+    let world = app(serve, "").await;
+    let answer = String::from_utf8(soon("the answer", world.browser().raw(GET)).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("x-a: b\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+}
+
+#[tokio::test]
 async fn an_upload_comes_whole_though_the_app_has_answered() {
     const LENGTH: usize = 3_000_000;
     let (came, mut arrived) = mpsc::unbounded_channel();

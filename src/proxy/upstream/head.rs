@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::framing::Framing;
 
 /// The largest head of an upstream's answer, in bytes.
-const MAX_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BYTES: usize = 256 * 1024;
 
 /// Most fields of an answer's head; the library's own bound on requests is a hundred.
 const MAX_FIELDS: usize = 128;

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::framing::{Framing, Piece};
-use super::head::{Head, Malformed, read};
+use super::head::{Head, MAX_BYTES, Malformed, read};
 use super::io::UpstreamIo;
 use super::outgoing::{Outgoing, SendFault};
 use crate::proxy::body::BodyError;
@@ -81,6 +81,8 @@ struct Progress {
     lost: Option<std::io::Error>,
     /// Interim answers so far.
     interim: usize,
+    /// How much of the buffer is known to be no whole head.
+    looked_at: usize,
 }
 
 enum Side {
@@ -168,7 +170,7 @@ impl Wire {
                 Poll::Pending => {}
             }
         }
-        let head = match ready!(self.poll_head(outgoing, &mut progress.interim, cx)) {
+        let head = match ready!(self.poll_head(outgoing, progress, cx)) {
             Ok(head) => head,
             Err(Broken::Unheard(None)) => {
                 return Poll::Ready(Err(Broken::Unheard(progress.lost.take()).into()));
@@ -187,20 +189,25 @@ impl Wire {
     fn poll_head(
         &mut self,
         outgoing: &Outgoing,
-        interim: &mut usize,
+        progress: &mut Progress,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, Broken>> {
         loop {
-            match read(&mut self.buffer, outgoing.method())? {
+            // A head ends with a line: one that comes byte by byte is not read anew with each.
+            let has_line =
+                self.buffer[progress.looked_at..].contains(&b'\n') || self.buffer.len() > MAX_BYTES;
+            let found = if has_line { read(&mut self.buffer, outgoing.method())? } else { None };
+            progress.looked_at = if found.is_none() { self.buffer.len() } else { 0 };
+            match found {
                 Some(head) if is_interim(head.status) => {
-                    *interim += 1;
-                    if *interim > MAX_INTERIM {
+                    progress.interim += 1;
+                    if progress.interim > MAX_INTERIM {
                         return Poll::Ready(Err(Malformed::Head.into()));
                     }
                 }
                 Some(head) => return Poll::Ready(Ok(head)),
                 None => {
-                    let heard = !self.buffer.is_empty() || *interim > 0;
+                    let heard = !self.buffer.is_empty() || progress.interim > 0;
                     match ready!(self.poll_fill(cx)) {
                         Ok(0) if heard => return Poll::Ready(Err(Broken::Incomplete)),
                         Ok(0) => return Poll::Ready(Err(Broken::Unheard(None))),
