@@ -86,6 +86,7 @@ impl Table {
             let mut session = cell.session.lock();
             if mode == Mode::Observe {
                 if session.observe(reason) {
+                    self.mark(cell, Changed::RECORD);
                     aftermath.push((Arc::clone(cell), EventKind::WouldEnd(reason)));
                 }
             } else if session.end(reason, None, now) {
