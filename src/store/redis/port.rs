@@ -30,7 +30,7 @@ pub(super) enum WriteFault {
     Record(String),
     #[error("other gateways changed the same again and again")]
     Busy,
-    #[error("the connection is too new to say what nobody knows")]
+    #[error("the server has not been this one for long enough to say what nobody knows")]
     Unsettled,
 }
 
