@@ -295,8 +295,10 @@ async fn write_home(
         }
         match store(port, &write, now).await? {
             Said::Stored(version, ended_before) => {
+                // ORDER: the sessions first: whoever follows the home from here would take them for unheard of.
+                let moved_in = note_stored(&write, changes, now);
                 port.replica.reached(home, write.base, version);
-                confirm(port, &write, changes, &ended_before, now).await;
+                confirm(port, &write, &ended_before, moved_in).await;
                 return Ok(());
             }
             Said::Behind(version, rows) => {
@@ -385,23 +387,32 @@ pub(super) fn proposed_version(now: Moment) -> u64 {
     now.unix_ms().saturating_mul(256) + u64::from(chance)
 }
 
-/// The store has it.
-async fn confirm(port: &Port, write: &Write, changes: &Changes, ended_before: &[SessionId], now: Moment) {
-    let table = &port.replica.table;
+/// Others can hear of these sessions now. Returns those that were stored alone before somebody signed in.
+fn note_stored(write: &Write, changes: &Changes, now: Moment) -> Vec<Arc<Cell>> {
+    let mut moved_in = Vec::new();
     for put in &write.puts {
         let Some((cell, _)) = changes.iter().find(|(cell, _)| cell.id == put.id) else { continue };
         let before = cell.slot.swap(stored_at(now, put.signed_in), Ordering::Relaxed);
-        if put.ended {
-            table.is_told(put.id, !ended_before.contains(&put.id));
-        }
         if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
-            if claim_again(port, write, put.id).await.is_err() {
-                table.mark(cell, Changed::AGAIN);
-            }
-            // It was stored alone before somebody signed in. What stays behind for lack of an answer is forgotten in time.
-            let mut unlink = redis::cmd("UNLINK");
-            unlink.arg(port.layout.home(home_alone(put.id)).as_slice());
-            let _left_behind = port.link.call(&unlink).await;
+            moved_in.push(Arc::clone(cell));
         }
+    }
+    moved_in
+}
+
+/// The store has it.
+async fn confirm(port: &Port, write: &Write, ended_before: &[SessionId], moved_in: Vec<Arc<Cell>>) {
+    let table = &port.replica.table;
+    for put in write.puts.iter().filter(|put| put.ended) {
+        table.is_told(put.id, !ended_before.contains(&put.id));
+    }
+    for cell in moved_in {
+        if claim_again(port, write, cell.id).await.is_err() {
+            table.mark(&cell, Changed::AGAIN);
+        }
+        // What stays behind for lack of an answer is forgotten in time.
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(port.layout.home(home_alone(cell.id)).as_slice());
+        let _left_behind = port.link.call(&unlink).await;
     }
 }
