@@ -30,7 +30,8 @@ pub(super) struct Cell {
     pub(super) place: AtomicUsize,
     /// What of it waits to be written; see [`super::journal::Changed`].
     pub(super) changed: AtomicU16,
-    /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes.
+    /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes; in a shared
+    /// store whoever follows adds what others stored.
     pub(super) slot: AtomicU32,
     /// In a shared store: rises whenever a change of its record or its jar is about to be stored, by whichever gateway. Of two
     /// records the one of the lower revision is the earlier one. Written while the session is locked.

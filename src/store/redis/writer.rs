@@ -296,9 +296,9 @@ async fn write_home(
         match store(port, &write, now).await? {
             Said::Stored(version, ended_before) => {
                 // ORDER: the sessions first: whoever follows the home from here would take them for unheard of.
-                let moved_in = note_stored(&write, changes, now);
+                let moved_away = note_stored(&write, changes, now);
                 port.replica.reached(home, write.base, version);
-                confirm(port, &write, &ended_before, moved_in).await;
+                confirm(port, &write, &ended_before, moved_away).await;
                 return Ok(());
             }
             Said::Behind(version, rows) => {
@@ -387,27 +387,38 @@ pub(super) fn proposed_version(now: Moment) -> u64 {
     now.unix_ms().saturating_mul(256) + u64::from(chance)
 }
 
-/// Others can hear of these sessions now. Returns those that were stored alone before somebody signed in.
-fn note_stored(write: &Write, changes: &Changes, now: Moment) -> Vec<Arc<Cell>> {
-    let mut moved_in = Vec::new();
+/// A session that is kept at its user's home now and was stored alone before.
+struct Moved {
+    cell: Arc<Cell>,
+    /// By this write; else by another gateway's, while this one was on its way to the visitor's old home.
+    is_ours: bool,
+}
+
+/// Others can hear of these sessions now. Returns those that have moved.
+fn note_stored(write: &Write, changes: &Changes, now: Moment) -> Vec<Moved> {
+    let mut moved = Vec::new();
     for put in &write.puts {
         let Some((cell, _)) = changes.iter().find(|(cell, _)| cell.id == put.id) else { continue };
-        let before = cell.slot.swap(stored_at(now, put.signed_in), Ordering::Relaxed);
-        if put.signed_in && before != 0 && before & SIGNED_IN == 0 {
-            moved_in.push(Arc::clone(cell));
+        let stored = stored_at(now, put.signed_in);
+        // Whoever follows may have heard of a sign-in while a visitor's session was being stored.
+        let with_theirs = |before| Some(stored | (before & SIGNED_IN));
+        let before = cell.slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_theirs);
+        let before = before.unwrap_or_default();
+        if before != 0 && (before & SIGNED_IN != 0) != put.signed_in {
+            moved.push(Moved { cell: Arc::clone(cell), is_ours: put.signed_in });
         }
     }
-    moved_in
+    moved
 }
 
 /// The store has it.
-async fn confirm(port: &Port, write: &Write, ended_before: &[SessionId], moved_in: Vec<Arc<Cell>>) {
+async fn confirm(port: &Port, write: &Write, ended_before: &[SessionId], moved: Vec<Moved>) {
     let table = &port.replica.table;
     for put in write.puts.iter().filter(|put| put.ended) {
         table.is_told(put.id, !ended_before.contains(&put.id));
     }
-    for cell in moved_in {
-        if claim_again(port, write, cell.id).await.is_err() {
+    for Moved { cell, is_ours } in moved {
+        if is_ours && claim_again(port, write, cell.id).await.is_err() {
             table.mark(&cell, Changed::AGAIN);
         }
         // What stays behind for lack of an answer is forgotten in time.
