@@ -191,7 +191,7 @@ impl Pool {
 
     /// The newest idle connection that is as it was left.
     fn revive(&self) -> Option<Box<Upstreamed>> {
-        let now = Stopwatch::start();
+        let now = Stopwatch::roughly();
         let mut idle = self.0.idle.borrow_mut();
         while let Some(mut last) = idle.pop_back() {
             if last.is_usable(self.0.settings.idle, now) {
@@ -334,7 +334,7 @@ impl Lease {
         let counted = self.permit.take().is_some();
         if counted && connection.wire.is_reusable() {
             connection.wire.shrink();
-            self.pool.0.idle.borrow_mut().push_back(Idle { connection, since: Stopwatch::start() });
+            self.pool.0.idle.borrow_mut().push_back(Idle { connection, since: Stopwatch::roughly() });
         }
     }
 
