@@ -15,6 +15,8 @@ TENURE_FUZZ=1000000 cargo test --locked --test fuzz
 TENURE_DIFFERENTIAL=1000000 cargo test --locked --test differential
 bash tests/openapi.sh
 bash tests/docker.sh
-ROUNDS=5 bash benches/side-by-side/run.sh
+bash benches/side-by-side/guided.sh
+ROUNDS=5 CONTENDERS="nginx haproxy haproxy-stick haproxy-tcp tenure tenure-guided tenure-anonymous tenure-vault" \
+  bash benches/side-by-side/run.sh
 ROUNDS=5 CONTENDERS="nginx tenure tenure-redis tenure-paused" bash benches/side-by-side/run.sh
 cargo bench --locked

@@ -9,7 +9,8 @@
 # haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
 # and requests without a cookie: the difference is what enforcement costs), tenure-vault (the app's cookies stay in the
 # gateway). Only when named: tenure-redis (sessions shared over a Redis of the run's own), tenure-paused (the same while that
-# Redis is stopped), bare (the library's two halves and nothing else; needs cargo build --release --example bare).
+# Redis is stopped), tenure-guided (as tenure, but the program that guided.sh built), bare (the library's two halves and
+# nothing else; needs cargo build --release --example bare).
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
 # CPU time per request of the contender's processes, all threads and children, from /proc/PID/stat; that, and not the
@@ -26,10 +27,13 @@ set -euo pipefail
 
 DURATION=${DURATION:-5} ROUNDS=${ROUNDS:-3} CONNECTIONS=${CONNECTIONS:-64}
 CONTENDERS=${CONTENDERS:-nginx haproxy haproxy-stick haproxy-tcp tenure tenure-anonymous tenure-vault}
-HERE=$(cd "$(dirname "$0")" && pwd)
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TENURE=${TENURE:-${CARGO_TARGET_DIR:-$HERE/../../target}/release/tenure}
+GUIDED=${CARGO_TARGET_DIR:-$HERE/../../target}/guided/tenure
 BODY_BYTES=1024
 PROXY_CORE=0
+# Seconds that a contender has to end by itself: a drain would hold the run up.
+ENDS_WITHIN=2
 
 DIR=$(mktemp -d)
 STARTED=()
@@ -59,7 +63,7 @@ as_root() {
 }
 
 install_missing() {
-  local missing=()
+  local missing=() tool
   for tool in $(tools); do
     command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing+=("$tool")
   done
@@ -105,6 +109,11 @@ await_port() {
   fail "$2 does not listen"
 }
 
+# program CONTENDER: which Tenure it is.
+program() {
+  if [ "$1" = tenure-guided ]; then echo "$GUIDED"; else echo "$TENURE"; fi
+}
+
 start_contender() {
   free_port; PORT=$PORT_FOUND
   free_port; ADMIN=$PORT_FOUND
@@ -129,7 +138,11 @@ start_contender() {
       printf '[store]\nredis = "redis://127.0.0.1:%s/0"\nsecret = "side-by-side-side-by-side"\n' "$PORT_FOUND" >>"$DIR/tenure.conf"
       start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
       ;;
-    tenure*) fill tenure.conf; rm -rf "$DIR/data"; start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf" ;;
+    tenure*)
+      fill tenure.conf
+      rm -rf "$DIR/data"
+      start $PROXY_CORE "$(program "$1")" serve --config "$DIR/tenure.conf"
+      ;;
     *) fail "there is no contender \"$1\"" ;;
   esac
   await_port "$PORT" "$1"
@@ -139,8 +152,7 @@ stop_contender() {
   [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID"
   REDIS_PID=
   kill "$STARTED_PID"
-  # A drain would hold the run up: who has not gone after two seconds is made to.
-  for _ in $(seq 40); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
+  for _ in $(seq $((ENDS_WITHIN * 20))); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
   kill -9 "$STARTED_PID" 2>/dev/null || true
   wait "$STARTED_PID" 2>/dev/null || true
 }
@@ -206,7 +218,6 @@ check() {
   [ "$opened" -le $((2 * CONNECTIONS + requests / 1000)) ] || fail "$1: $opened upstream connections for $requests requests"
 }
 
-# One contender, one round: a line of results.
 # The cookie that the gateway gives in place of the app's own, which no browser sees.
 cookie_of_sign_in() {
   local got
@@ -216,12 +227,13 @@ cookie_of_sign_in() {
   echo "Cookie: ${got%%;*}"
 }
 
+# One contender, one round: a line of results.
 measure() {
   local before after sums ticks
   start_contender "$1"
   HEADER="Cookie: SID=$TOKEN"
   [ "$1" != tenure-anonymous ] || HEADER="X-Padding: SID=$TOKEN"
-  case $1 in tenure | tenure-redis | tenure-paused) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
+  case $1 in tenure | tenure-guided | tenure-redis | tenure-paused) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
   [ "$1" != tenure-paused ] || kill -STOP "$REDIS_PID"
   probe "$1"
   ANSWER_BYTES=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
@@ -262,12 +274,14 @@ table() {
     }' "$DIR/results"
 }
 
-main() {
+# Tools, cores and the upstream that all contenders stand before.
+prepare() {
   [ "$(nproc)" -ge 2 ] || fail "two cores are needed: one for the contender, one for the load"
   LOAD_CORES=1-$(($(nproc) - 1))
   if [[ $CONTENDERS = *tenure* ]]; then
     [ -x "$TENURE" ] || fail "$TENURE is missing: run \"cargo build --release\" first"
   fi
+  [[ $CONTENDERS != *tenure-guided* ]] || [ -x "$GUIDED" ] || fail "$GUIDED is missing: run guided.sh first"
   install_missing
   PATH=$PATH:/usr/sbin
   BODY=$(head -c $BODY_BYTES /dev/zero | tr '\0' x)
@@ -276,6 +290,10 @@ main() {
   fill upstream.conf
   start "$LOAD_CORES" nginx -c "$DIR/upstream.conf"
   await_port "$UPSTREAM" "the upstream"
+}
+
+main() {
+  prepare
   for round in $(seq "$ROUNDS"); do
     for contender in $CONTENDERS; do
       measure "$contender" >"$DIR/line"
@@ -286,4 +304,4 @@ main() {
   table
 }
 
-main
+[ "${BASH_SOURCE[0]}" != "$0" ] || main
