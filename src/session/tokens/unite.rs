@@ -58,7 +58,6 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{GRACE, at, key, sid, tokens};
-    use super::*;
 
     #[test]
     fn gateways_that_go_by_two_secrets_know_one_token() {
