@@ -26,7 +26,7 @@ use super::{
 use crate::clock::Clock;
 use crate::config::{self, RedisMode};
 use crate::session::record::{AppId, Image};
-use crate::session::{Moment, Span, TokenKey};
+use crate::session::{Moment, SessionId, Span, TokenKey};
 use crate::store::audit::{Found, SHARED};
 use crate::store::carry::{Carried, CarryFault, Item, Lines, Reading};
 use crate::store::random_bytes;
@@ -57,8 +57,8 @@ impl From<LinkFault> for CarryFault {
     }
 }
 
-/// Writes everything that is in the store; gateways may be using it meanwhile. Each user's sessions are those of one moment.
-/// Not on a thread of an asynchronous runtime.
+/// Writes everything that is in the store; gateways may be using it meanwhile. Each user's sessions are those of one moment,
+/// unless there are more than a thousand. Not on a thread of an asynchronous runtime.
 ///
 /// # Errors
 /// [`CarryFault`].
@@ -129,7 +129,7 @@ impl Place {
                 reading.spawn_local(async move { place.read(home).await });
             }
             let Some(rows) = reading.join_next().await else { break };
-            for row in rows.unwrap_or(Err(WriteFault::Answer))? {
+            for row in rows.unwrap_or(Err(WriteFault::Answer))?.into_values() {
                 let image = row.image().map_err(|why| CarryFault::Unreadable(why.to_string()))?;
                 lines.session(image, row.sealed())?;
             }
@@ -138,28 +138,29 @@ impl Place {
         lines.end()
     }
 
-    async fn read(&self, home: Home) -> Result<Vec<Row>, WriteFault> {
+    /// Each session once, as it was stored last.
+    async fn read(&self, home: Home) -> Result<HashMap<SessionId, Row>, WriteFault> {
         let epoch = self.link.call(redis::cmd("GET").arg(self.layout.epoch(home.0[0]))).await?;
         let epoch = bytes(&epoch).ok_or(WriteFault::Epoch)?;
         let mut keys = self.layout.home(home).to_vec();
         keys.push(self.layout.epoch(home.0[0]));
-        let (mut since, mut all) = (0, Vec::new());
+        let (mut since, mut all) = (0, HashMap::new());
         loop {
             let args = [since.to_string().into_bytes(), epoch.to_vec()];
-            match read_answer(&self.link.eval(&READ, &keys, &args).await?).ok_or(WriteFault::Answer)? {
-                Said::Read(_, rows) => {
-                    all.extend(rows);
-                    return Ok(all);
-                }
-                Said::Part(version, rows) => {
-                    all.extend(rows);
-                    since = version;
-                }
+            let said = read_answer(&self.link.eval(&READ, &keys, &args).await?).ok_or(WriteFault::Answer)?;
+            let is_all = matches!(said, Said::Read(..));
+            let (version, rows) = match said {
+                Said::Read(version, rows) | Said::Part(version, rows) => (version, rows),
                 Said::Epoch => return Err(WriteFault::Epoch),
                 Said::Stored(..) | Said::Behind(..) | Said::Missing | Said::Held(_) => {
                     return Err(WriteFault::Answer);
                 }
+            };
+            all.extend(rows.into_iter().map(|row| (row.id, row)));
+            if is_all {
+                return Ok(all);
             }
+            since = version;
         }
     }
 
