@@ -1,7 +1,7 @@
 //! One session behind its lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -33,6 +33,9 @@ pub(super) struct Cell {
     /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes; in a shared
     /// store whoever follows adds what others stored.
     pub(super) slot: AtomicU32,
+    /// In a shared store: its sign-in was sent there, and the store has not said that it did not take it. An answer may be lost,
+    /// and others may have followed what the store itself has lost since.
+    pub(super) may_be_heard: AtomicBool,
     /// In a shared store: rises whenever a change of its record or its jar is about to be stored, by whichever gateway. Of two
     /// records the one of the lower revision is the earlier one. Written while the session is locked.
     pub(super) revision: AtomicU32,
@@ -49,6 +52,7 @@ impl Cell {
             place: AtomicUsize::new(0),
             changed: AtomicU16::new(0),
             slot: AtomicU32::new(0),
+            may_be_heard: AtomicBool::new(false),
             revision: AtomicU32::new(0),
         })
     }
@@ -60,6 +64,11 @@ impl Cell {
     /// In a shared store: whether no other gateway has heard of its sign-in.
     pub(super) fn is_unheard(&self) -> bool {
         self.slot.load(Ordering::Relaxed) & SIGNED_IN == 0
+    }
+
+    /// In a shared store: whether no other gateway can have heard of its sign-in.
+    pub(super) fn is_secret(&self) -> bool {
+        self.is_unheard() && !self.may_be_heard.load(Ordering::Relaxed)
     }
 
     pub(super) fn live_connections(&self) -> u32 {

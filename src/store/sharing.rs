@@ -221,14 +221,15 @@ impl Table {
         }
     }
 
-    /// Sign-ins that nobody has heard of yet come after all that are stored, in their own order.
+    /// Sign-ins that nobody can have heard of yet come after all others, in their own order. Of one that somebody may have
+    /// heard of the date stays: with a new one it would be a later sign-in there, and undo what the app has changed since.
     fn line_up(&self, user: &UserKey) {
         let cells = self.by_user.view(user, |_, cells| cells.clone()).unwrap_or_default();
         let signed_in_at = |cell: &Arc<Cell>| cell.session.lock().times.signed_in_at.unwrap_or_default();
-        let (mut unheard, heard): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| cell.is_unheard());
+        let (mut secret, heard): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| cell.is_secret());
         let Some(mut last) = heard.iter().map(signed_in_at).max() else { return };
-        unheard.sort_by_key(|cell| (signed_in_at(cell), cell.id));
-        for cell in unheard {
+        secret.sort_by_key(|cell| (signed_in_at(cell), cell.id));
+        for cell in secret {
             if cell.session.lock().sign_in_behind(last) {
                 self.mark(&cell, Changed::RECORD);
             }
@@ -336,4 +337,66 @@ impl Table {
 pub(super) fn stored_at(now: Moment, signed_in: bool) -> u32 {
     let seconds = u32::try_from(now.unix_ms() / 1000).unwrap_or(u32::MAX - 1);
     (seconds & !SIGNED_IN) | if signed_in { SIGNED_IN } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::identity::UserCase;
+    use crate::session::layers::Layers;
+    use crate::session::record::{AppId, Mode, Session, Terms, Visitor};
+    use crate::session::{Policy, Span};
+    use crate::store::audit::Audit;
+    use crate::store::journal::Journal;
+    use crate::store::lasting::Backing;
+    use crate::store::{AppRules, Book};
+
+    struct Nobody;
+
+    impl super::super::Observer for Nobody {
+        fn observe(&self, _: &Event) {}
+    }
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_unix_ms(ms)
+    }
+
+    fn table() -> Table {
+        let app = AppRules { name: "app".to_owned(), mode: Mode::Enforce, case: UserCase::Fold };
+        let book = Book {
+            layers: Layers::default(),
+            apps: vec![app],
+            roles: std::collections::BTreeMap::default(),
+            rotation_grace: Span::from_ms(10),
+            anonymous_sessions: 10,
+            ended_kept: Span::from_secs(1),
+            ended_kept_until: Moment::default(),
+        };
+        let (journal, audit) = (Some(Journal::new()), Audit::in_memory());
+        let backing = Backing { journal, audit, sharing: Some(Sharing::new().0), expected: 0 };
+        Table::with_backing(book, Arc::new(Nobody), backing)
+    }
+
+    /// Alice's sign-in of that moment, as a store gives it back; `slot` 0 for one that it does not know.
+    fn sign_in(id: u128, moment: u64, slot: u32) -> Stored {
+        let visitor = Visitor { ip: IpAddr::from([127, 0, 0, 1]), user_agent: "x".into() };
+        let terms = Terms { policy: Policy::default(), mode: Mode::Enforce, epoch: 0 };
+        let mut session = Session::new(SessionId::from_u128(id), AppId(0), terms, visitor, at(moment));
+        let alice = Identity { user: "alice".into(), tenant: "t".into(), roles: vec![], source: 0 };
+        session.sign_in(Arc::new(alice), Policy::default(), at(moment));
+        let image = session.image("app").unwrap();
+        Stored { image, jar: None, has_old_seal: false, slot, revision: 1 }
+    }
+
+    #[test]
+    fn the_date_of_a_sign_in_stays_once_somebody_may_have_heard_of_it() {
+        for may_be_heard in [false, true] {
+            let table = table();
+            let ours = table.take_in(sign_in(1, 1000, 0), at(1000));
+            ours.may_be_heard.store(may_be_heard, Ordering::Relaxed);
+            table.take_over(vec![sign_in(2, 1500, stored_at(at(1500), true))], at(2000));
+            let signed_in_at = ours.session.lock().times.signed_in_at;
+            assert_eq!(signed_in_at, Some(at(if may_be_heard { 1000 } else { 1501 })));
+        }
+    }
 }

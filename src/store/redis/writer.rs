@@ -293,7 +293,13 @@ async fn write_home(
         if claim_all(port, &write, now).await? == Claimed::Moved {
             continue;
         }
-        match store(port, &write, now).await? {
+        // ORDER: before it is sent; whoever follows in between does not move what may have been heard.
+        let sent = note_sent(&write, changes);
+        let said = store(port, &write, now).await?;
+        if matches!(said, Said::Behind(..) | Said::Epoch) {
+            sent.iter().for_each(|cell| cell.may_be_heard.store(false, Ordering::Relaxed));
+        }
+        match said {
             Said::Stored(version, ended_before) => {
                 // ORDER: the sessions first: whoever follows the home from here would take them for unheard of.
                 let moved_away = note_stored(&write, changes, now);
@@ -392,6 +398,14 @@ struct Moved {
     cell: Arc<Cell>,
     /// By this write; else by another gateway's, while this one was on its way to the visitor's old home.
     is_ours: bool,
+}
+
+/// Others may hear of these sign-ins from now on. Returns those of which they could not before.
+fn note_sent(write: &Write, changes: &Changes) -> Vec<Arc<Cell>> {
+    let signed_in = write.puts.iter().filter(|put| put.signed_in);
+    let cells = signed_in.filter_map(|put| changes.iter().find(|(cell, _)| cell.id == put.id));
+    let sent = cells.filter(|(cell, _)| !cell.may_be_heard.swap(true, Ordering::Relaxed));
+    sent.map(|(cell, _)| Arc::clone(cell)).collect()
 }
 
 /// Others can hear of these sessions now. Returns those that have moved.
