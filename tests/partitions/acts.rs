@@ -117,7 +117,7 @@ impl World {
         let (n, now) = (self.sessions[i].value(), self.replica(at).now());
         if self.table(at).note_request(&session, key(n), true, now) {
             self.tell(format!("{n} is active at {at}"));
-            let fact = self.happens(at);
+            let fact = self.facts.was_active(self.replica(at).number);
             self.sessions[i].activity.push((self.now, fact));
         }
     }

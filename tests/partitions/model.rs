@@ -18,6 +18,8 @@ struct Known {
     stored: bool,
     /// The store may have had it, and lost it: nobody is told when it has it again.
     lost: bool,
+    /// Others hear of it from the store alone, and only when they ask.
+    is_activity: bool,
 }
 
 /// What a store had at some moment.
@@ -28,6 +30,13 @@ impl Facts {
     pub(crate) fn happened(&mut self, at: u32) -> Fact {
         self.0.push(Known { by: BTreeSet::from([at]), ..Known::default() });
         Fact(self.0.len() - 1)
+    }
+
+    /// Somebody was active at this gateway.
+    pub(crate) fn was_active(&mut self, at: u32) -> Fact {
+        let fact = self.happened(at);
+        self.0[fact.0].is_activity = true;
+        fact
     }
 
     pub(crate) fn stored(&mut self, Fact(n): Fact) {
@@ -65,10 +74,14 @@ impl Facts {
         }
     }
 
-    /// All is quiet: everybody knows what counts. Whoever still counts on what was lost is told so by [`Facts::counts`].
+    /// All is quiet: the store has what counts, and everybody knows it, besides activity. Whoever still counts on what was lost is
+    /// told so by [`Facts::counts`].
     pub(crate) fn spread(&mut self, all: &BTreeSet<u32>) {
         for known in self.0.iter_mut().filter(|known| known.stored || !known.by.is_empty()) {
-            *known = Known { by: all.clone(), stored: true, lost: false };
+            (known.stored, known.lost) = (true, false);
+            if !known.is_activity {
+                known.by.clone_from(all);
+            }
         }
     }
 }
