@@ -166,31 +166,56 @@ impl Stopwatch {
     }
 }
 
+/// The longest that the kernel's last tick may lie back.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Tokio's clock for time-outs of seconds, as cheap as [`Stopwatch::roughly`]: never behind, and ahead by two ticks at most.
+#[derive(Clone, Copy)]
+struct RoughClock {
+    base: Instant,
+    at: Stopwatch,
+}
+
+impl RoughClock {
+    #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
+    fn new() -> Self {
+        // ORDER: what is read later lies no earlier, or the clock would be behind.
+        let at = Stopwatch::roughly();
+        Self { base: Instant::now(), at }
+    }
+
+    fn now(&self) -> Instant {
+        self.base + Duration::from_micros(Stopwatch::roughly().since_us(self.at)) + TICK
+    }
+}
+
 /// A time-out for one thing after the other. It is put into tokio's wheel only when an earlier one has come up, while each new
 /// timer, and each that is moved, would be put there and taken out again.
-pub struct Patience(Pin<Box<tokio::time::Sleep>>);
+pub struct Patience {
+    alarm: Alarm,
+    clock: RoughClock,
+}
 
 impl Default for Patience {
     fn default() -> Self {
-        Self(Box::pin(tokio::time::sleep(Duration::ZERO)))
+        Self { alarm: Box::pin(tokio::time::sleep(Duration::ZERO)), clock: RoughClock::new() }
     }
 }
 
 impl Patience {
-    /// What `future` yields within `limit`; `None` when it takes longer.
+    /// What `future` yields within `limit`; `None` when it takes longer, some hundredths of a second after it.
     // CANCEL: the future is dropped; nothing is kept.
-    #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     pub fn within<'a, F: Future + Unpin + 'a>(
         &'a mut self,
         limit: Duration,
         mut future: F,
     ) -> impl Future<Output = Option<F::Output>> + 'a {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = (self.clock.now() + limit).into();
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            poll_alarm(self.0.as_mut(), deadline, cx).map(|()| None)
+            poll_alarm(self.alarm.as_mut(), deadline, cx).map(|()| None)
         })
     }
 }
@@ -198,23 +223,31 @@ impl Patience {
 /// The timer of one connection, for a library that begins a new sleep with each request and drops it soon after. As with
 /// [`Patience`], what is in tokio's wheel is one alarm, which is moved only when it has come up.
 #[derive(Clone)]
-pub struct HeadTimer(Arc<Mutex<Alarm>>);
+pub struct HeadTimer {
+    alarm: Arc<Mutex<Alarm>>,
+    clock: RoughClock,
+}
 
 type Alarm = Pin<Box<tokio::time::Sleep>>;
 
 impl Default for HeadTimer {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO)))))
+        let alarm = Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO))));
+        Self { alarm, clock: RoughClock::new() }
     }
 }
 
 impl hyper::rt::Timer for HeadTimer {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
         self.sleep_until(self.now() + duration)
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(HeadSleep { deadline: deadline.into(), alarm: Arc::clone(&self.0) })
+        Box::pin(HeadSleep { deadline: deadline.into(), alarm: Arc::clone(&self.alarm) })
     }
 }
 
