@@ -116,7 +116,7 @@ impl Table {
         let number = u16::try_from(old.apps.len()).unwrap_or(u16::MAX);
         let mut known = old.apps.clone();
         known.push((name.into(), Mode::Enforce));
-        self.bound.store(Arc::new(Bound { epoch: old.epoch, book: old.book.clone(), apps: known }));
+        self.hold_to(Bound { epoch: old.epoch, book: old.book.clone(), apps: known });
         AppId(number)
     }
 }

@@ -1,7 +1,7 @@
 //! The table in memory that answers every request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -47,6 +47,8 @@ pub struct Table {
     pub(super) by_id: DashMap<SessionId, Arc<Cell>, BuildRandomHasher>,
     pub(super) by_user: DashMap<UserKey, Vec<Arc<Cell>>>,
     pub(super) bound: ArcSwap<Bound>,
+    /// The number of `bound`: most sessions have met it, and to look at a number costs far less.
+    epoch: AtomicU32,
     /// Held while the book is replaced, so that no two books get one number.
     pub(super) changing: Mutex<()>,
     pub(super) anonymous: Mutex<AnonymousClass>,
@@ -108,6 +110,7 @@ impl Table {
                 SHARDS,
             ),
             by_user: DashMap::with_capacity_and_shard_amount(expected / 2, SHARDS),
+            epoch: AtomicU32::new(bound.epoch),
             bound: ArcSwap::from_pointee(bound),
             changing: Mutex::default(),
             anonymous: Mutex::default(),
@@ -136,7 +139,7 @@ impl Table {
             if book != old.book {
                 self.note_other_policies();
             }
-            self.bound.store(Arc::new(bind(book, &old.apps, old.epoch.wrapping_add(1))));
+            self.hold_to(bind(book, &old.apps, old.epoch.wrapping_add(1)));
         }
         for cell in self.cells() {
             self.with(&cell, now, |_| ());
@@ -146,6 +149,14 @@ impl Table {
         for user in self.users_indexed(|_| true) {
             self.reckon(&user, now);
         }
+    }
+
+    /// From now on sessions are held to this.
+    pub(super) fn hold_to(&self, bound: Bound) {
+        let epoch = bound.epoch;
+        self.bound.store(Arc::new(bound));
+        // ORDER: whoever finds the number finds the book.
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// What the table knows of `key`, with its session.
@@ -356,10 +367,12 @@ impl Table {
 
     /// Locks the session, settles it, brings its policy up to date, runs `f`, and tells what happened afterwards.
     pub(super) fn with<R>(&self, cell: &Arc<Cell>, now: Moment, f: impl FnOnce(&mut Session) -> R) -> R {
-        let bound = self.bound.load();
         let (settled, result, adopted) = {
             let mut session = cell.session.lock();
-            let settled = settle(&mut session, &bound, now);
+            let settled = match session.epoch == self.epoch.load(Ordering::Acquire) {
+                true => session.settle(now),
+                false => settle(&mut session, &self.bound.load(), now),
+            };
             (settled, f(&mut session), session.take_adopted())
         };
         if adopted {
