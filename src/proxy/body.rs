@@ -12,11 +12,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
 use super::headers::{strip_answer_trailers, strip_trailers};
+use super::places::Place;
 use super::pool::Lease;
 use super::site::{AppSite, Site};
 use super::upstream::Broken;
@@ -183,7 +183,7 @@ pub struct UploadState(Rc<UploadCells>);
 struct UploadCells {
     bytes: Cell<u64>,
     /// The place among the upstream's connections that an upload still takes after its answer.
-    held: Cell<Option<OwnedSemaphorePermit>>,
+    held: Cell<Option<Place>>,
 }
 
 impl UploadState {
@@ -194,8 +194,8 @@ impl UploadState {
     }
 
     /// Keeps a connection's place taken until the upload is over.
-    pub(super) fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
-        self.0.held.set(permit);
+    pub(super) fn hold(&self, place: Option<Place>) {
+        self.0.held.set(place);
     }
 }
 
@@ -205,28 +205,31 @@ pub enum Upload {
     Empty,
     /// One that was read before (a sign-in form).
     Full(Option<Bytes>),
-    /// As it comes from the browser.
-    Streamed {
-        /// The body itself.
-        incoming: Incoming,
-        /// The largest body; `None` is off.
-        limit: Option<u64>,
-        /// What the exchange sees of it.
-        state: UploadState,
-        /// The end of its session breaks it off, also where the app has answered already (R2).
-        bound: Option<Bound>,
-        /// Told of every piece, in bytes.
-        progress: Option<Box<dyn FnMut(u64)>>,
-        /// Says which trailers may not go upstream.
-        site: Arc<Site>,
-    },
+    /// As it comes from the browser. Boxed: most requests have none, and an upload changes hands often.
+    Streamed(Box<Streamed>),
+}
+
+/// A body that comes from the browser while it goes upstream.
+pub struct Streamed {
+    /// The body itself.
+    pub incoming: Incoming,
+    /// The largest body; `None` is off.
+    pub limit: Option<u64>,
+    /// What the exchange sees of it.
+    pub state: UploadState,
+    /// The end of its session breaks it off, also where the app has answered already (R2).
+    pub bound: Option<Bound>,
+    /// Told of every piece, in bytes.
+    pub progress: Option<Box<dyn FnMut(u64)>>,
+    /// Says which trailers may not go upstream.
+    pub site: Arc<Site>,
 }
 
 impl Upload {
     /// Whether nobody knows beforehand how long it is.
     #[must_use]
     pub fn has_unknown_length(&self) -> bool {
-        matches!(self, Self::Streamed { incoming, .. } if incoming.size_hint().exact().is_none())
+        matches!(self, Self::Streamed(streamed) if streamed.incoming.size_hint().exact().is_none())
     }
 
     /// What can be seen of it while it is sent, where it is not there already.
@@ -234,7 +237,35 @@ impl Upload {
     pub fn state(&self) -> Option<&UploadState> {
         match self {
             Self::Empty | Self::Full(_) => None,
-            Self::Streamed { state, .. } => Some(state),
+            Self::Streamed(streamed) => Some(&streamed.state),
+        }
+    }
+}
+
+impl Streamed {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(bound) = &self.bound
+            && let Poll::Ready(reason) = bound.exchange.poll_cut(cx)
+            && reason.is_told()
+        {
+            return Poll::Ready(Some(Err(BodyError::Ended)));
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let came = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let sent = self.state.bytes() + came;
+                self.state.0.bytes.set(sent);
+                if let Some(progress) = &mut self.progress {
+                    progress(came);
+                }
+                if self.limit.is_some_and(|limit| sent > limit) {
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
+                Poll::Ready(Some(Ok(without_forbidden(frame, &self.site.identity_headers))))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -250,31 +281,7 @@ impl HttpBody for Upload {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { incoming, limit, state, bound, progress, site } => {
-                if let Some(bound) = bound
-                    && let Poll::Ready(reason) = bound.exchange.poll_cut(cx)
-                    && reason.is_told()
-                {
-                    return Poll::Ready(Some(Err(BodyError::Ended)));
-                }
-                match Pin::new(&mut *incoming).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        let came = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        let sent = state.bytes() + came;
-                        state.0.bytes.set(sent);
-                        if let Some(progress) = progress {
-                            progress(came);
-                        }
-                        if limit.is_some_and(|limit| sent > limit) {
-                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                        }
-                        Poll::Ready(Some(Ok(without_forbidden(frame, &site.identity_headers))))
-                    }
-                    Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Peer(error)))),
-                    Poll::Ready(None) => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                }
-            }
+            Self::Streamed(streamed) => streamed.poll_piece(cx),
         }
     }
 
@@ -282,7 +289,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Streamed { incoming, .. } => incoming.is_end_stream(),
+            Self::Streamed(streamed) => streamed.incoming.is_end_stream(),
         }
     }
 
@@ -290,7 +297,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Streamed { incoming, .. } => incoming.size_hint(),
+            Self::Streamed(streamed) => streamed.incoming.size_hint(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -47,7 +47,7 @@ const LOST_ANNOUNCEMENT: Span = Span::from_secs(5);
 /// What all workers share.
 pub struct Shared {
     /// The configuration in force.
-    pub site: ArcSwap<Site>,
+    pub site: Arc<ArcSwap<Site>>,
     /// The sessions.
     pub table: Arc<Table>,
     /// The time.
@@ -65,6 +65,8 @@ pub struct Shared {
 /// One worker's share of the data path.
 pub struct Proxy {
     pub(super) shared: Arc<Shared>,
+    /// The configuration in force, as this worker saw it last: to look whether it still is costs far less than to load it.
+    site: RefCell<Cache<Arc<ArcSwap<Site>>, Arc<Site>>>,
     /// The exchanges in progress on this worker.
     pub exchanges: Exchanges,
     /// True once the gateway leaves: tunnels are closed.
@@ -122,7 +124,8 @@ impl Proxy {
     /// A worker's proxy.
     #[must_use]
     pub fn new(shared: Arc<Shared>, leaving: watch::Receiver<bool>) -> Self {
-        Self { shared, exchanges: Exchanges::default(), leaving, pools: RefCell::default() }
+        let site = RefCell::new(Cache::new(Arc::clone(&shared.site)));
+        Self { shared, site, exchanges: Exchanges::default(), leaving, pools: RefCell::default() }
     }
 
     /// Handles one request. Never fails: whatever goes wrong is an answer. It is judged at once, so that of its head nothing
@@ -157,7 +160,7 @@ impl Proxy {
         mut access: AccessGuard,
     ) -> Result<Box<Judged>, Box<Refused>> {
         let now = self.shared.clock.now();
-        let site = self.shared.site.load_full();
+        let site = Arc::clone(self.site.borrow_mut().load());
         let fields = Fields::of(&head.headers);
         let expects = fields.has(Field::Expect);
         let (host, app) = match route(&site, &head, &fields, &connection) {
@@ -248,8 +251,8 @@ impl Proxy {
             )),
         };
         let Some((response, label)) = own else { return self.forward(judged, body).await };
-        let Judged { access, intake, .. } = &mut *judged;
-        access.session(|| identity_of(&self.shared.table, intake.session.as_ref(), now));
+        let Judged { access, visit, .. } = &mut *judged;
+        access.session(|| identity_of(&self.shared.table, visit.presented(), now));
         access.finish(response.status(), label);
         Box::pin(settle(body, judged.expects)).await;
         response
@@ -264,7 +267,7 @@ impl Proxy {
 
     /// There is no known login page: the request goes on without its cookie, and that is how the end is told.
     fn tell_by_passing(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
-        let session = judged.intake.session.as_ref()?;
+        let session = judged.visit.presented()?;
         self.shared.table.mark_told(session, judged.visit.began);
         judged.visit.passed_end = Some(Box::new(self.shared.table.read(session, judged.visit.began)));
         None
@@ -276,7 +279,7 @@ impl Proxy {
         reason: crate::session::EndReason,
         how: Telling,
     ) -> Option<(Response<Body>, &'static str)> {
-        let session = judged.intake.session.as_ref()?;
+        let session = judged.visit.presented()?;
         let record = self.shared.table.read(session, judged.visit.began);
         if how != Telling::Problem {
             self.shared.table.mark_told(session, judged.visit.began);
@@ -286,7 +289,7 @@ impl Proxy {
 
     /// There may be room by now: then the session is active, and `None` says to judge the request anew.
     fn hold_back(&self, judged: &Judged, how: Telling) -> Option<Response<Body>> {
-        let session = judged.intake.session.as_ref()?;
+        let session = judged.visit.presented()?;
         match self.shared.table.admit_pending(session, judged.visit.began) {
             Enrolled::Active(_) | Enrolled::Over => None,
             Enrolled::Pending(session) => {

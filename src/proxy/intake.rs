@@ -25,7 +25,7 @@ pub(super) struct Intake {
     pub kind: Kind,
     /// Where it goes.
     pub place: Place,
-    /// The session that the action speaks of.
+    /// The session that the action speaks of; taken over by [`Visit::carry`](super::visit::Visit::carry).
     pub session: Option<SessionRef>,
     /// The token by which the session was presented.
     pub key: Option<TokenKey>,
@@ -128,9 +128,11 @@ impl Intake {
             count(app, &cookies, evidence, &found, &facts);
         }
         let session_id = id_of(evidence);
-        let chosen = session_id.and_then(|id| found.iter().find(|f| names(f.standing, id)));
+        let after_end = found.iter().any(|f| matches!(f.standing, Standing::Ended { signed_in: true, .. }));
+        let overtaken = found.iter().any(|f| is_overtaken(table, f, now));
         let adopting = if action == Action::Adopt { adopting(app, &cookies, &found) } else { Vec::new() };
-        let session = chosen.and_then(|f| f.session.clone());
+        let chosen = session_id.and_then(|id| found.iter_mut().find(|f| names(f.standing, id)));
+        let (key, session) = chosen.map_or((None, None), |f| (Some(f.key), f.session.take()));
         let cookie = match &app.vault {
             Some(vault) if adopting.is_empty() => {
                 let jar = travels(action).then(|| jar_of(table, session.as_ref(), now)).flatten();
@@ -147,10 +149,10 @@ impl Intake {
             kind: facts.kind,
             place: facts.place,
             session,
-            key: chosen.map(|f| f.key),
+            key,
             by_alias: matches!(evidence, Evidence::Live { alias: true, .. }),
-            after_end: found.iter().any(|f| matches!(f.standing, Standing::Ended { signed_in: true, .. })),
-            overtaken: found.iter().any(|f| is_overtaken(table, f, now)),
+            after_end,
+            overtaken,
             active_before,
             cookie,
             adopting,

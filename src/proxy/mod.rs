@@ -21,6 +21,7 @@ pub mod jwt;
 mod keep;
 mod learn;
 pub mod login_form;
+mod places;
 mod pool;
 mod reserved;
 mod respond;

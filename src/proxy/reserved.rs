@@ -59,9 +59,9 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let headers = &visit.head.headers;
     match (subpath, &visit.head.method) {
-        ("status", &Method::GET | &Method::HEAD) => status(table, intake, now),
+        ("status", &Method::GET | &Method::HEAD) => status(table, shown(visit, intake), now),
         ("touch", &Method::POST) if !is_same_origin(headers, &visit.host.name) => cross_site(),
-        ("touch", &Method::POST) => touch(table, intake, now),
+        ("touch", &Method::POST) => touch(table, shown(visit, intake), now),
         ("ask", &Method::POST) if !is_same_origin(headers, &visit.host.name) => cross_site(),
         ("ask", &Method::POST) => ask(table, visit, intake, body, now).await,
         ("status" | "touch" | "ask", _) => {
@@ -75,18 +75,18 @@ fn cross_site() -> Response<Body> {
     answer::problem(StatusCode::FORBIDDEN, "Same origin only", &[])
 }
 
-fn status(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
-    let session = shown(intake).map(|session| table.read(session, now));
+fn status(table: &Table, shown: Option<&SessionRef>, now: Moment) -> Response<Body> {
+    let session = shown.map(|session| table.read(session, now));
     answer::json(StatusCode::OK, &answer::status(session.as_ref(), now))
 }
 
 /// The session that a reserved path speaks of. An alias opens nothing here (R10).
-fn shown(intake: &Intake) -> Option<&SessionRef> {
-    intake.session.as_ref().filter(|_| !intake.by_alias)
+fn shown<'a>(visit: &'a Visit, intake: &Intake) -> Option<&'a SessionRef> {
+    visit.presented().filter(|_| !intake.by_alias)
 }
 
-fn touch(table: &Table, intake: &Intake, now: Moment) -> Response<Body> {
-    match shown(intake) {
+fn touch(table: &Table, shown: Option<&SessionRef>, now: Moment) -> Response<Body> {
+    match shown {
         Some(session) if table.touch(session, now) => answer::empty(StatusCode::NO_CONTENT),
         Some(_) | None => answer::problem(StatusCode::UNAUTHORIZED, "No live session", &[]),
     }
@@ -130,7 +130,8 @@ fn entry(session: &Session) -> AskEntry {
 
 /// The user chose a session to end; the one held back may then become active.
 async fn ask(table: &Table, visit: &Visit, intake: &Intake, body: Incoming, now: Moment) -> Response<Body> {
-    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) = (intake.action, shown(intake))
+    let (Action::HoldBack { .. } | Action::ForwardWithout, Some(session)) =
+        (intake.action, shown(visit, intake))
     else {
         return answer::redirect("/");
     };

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer;
-use super::body::{Body, Bound, Flow, Upload, UploadState, is_event_stream};
+use super::body::{Body, Bound, Flow, Streamed, Upload, UploadState, is_event_stream};
 use super::collect::collect;
 use super::forward::{Answered, UpstreamError, send};
 use super::handle::{Judged, Proxy, identity_of, settle};
@@ -223,7 +223,7 @@ impl Proxy {
         if body.is_end_stream() {
             return Upload::Empty;
         }
-        Upload::Streamed {
+        Upload::Streamed(Box::new(Streamed {
             incoming: body,
             limit: judged.site.body_bytes,
             state: UploadState::default(),
@@ -232,7 +232,7 @@ impl Proxy {
                 .filter(|_| !judged.visit.place.is_open() && self.was_signed_in(&judged.visit)),
             progress: self.hold_idle(judged),
             site: Arc::clone(&judged.site),
-        }
+        }))
     }
 
     /// The body of a sign-in form is read before it is forwarded, for the user's name alone (R7); one that is too large is not.
@@ -395,7 +395,7 @@ fn stream(
         bound.live = Some(session.live_connection());
     }
     lease.give_back_at_end();
-    let app = Arc::clone(&judged.visit.app);
+    let app = judged.visit.app;
     judged.access.status(head.status, "forwarded");
     // The rest is dropped where it stands: it is large.
     let flow = Flow { lease, bound, event_stream, access: judged.access, app, last_seconds: None };

@@ -121,10 +121,10 @@ fn target(visit: &Visit) -> Result<Cow<'_, str>, BadRequest> {
 fn sending(upload: &Upload, length: Option<&HeaderValue>) -> Result<Sending, BadRequest> {
     let told = || length.map(|length| length.to_str().ok()?.parse().ok());
     match upload {
-        Upload::Streamed { .. } if upload.has_unknown_length() => Ok(Sending::Chunked),
+        Upload::Streamed(_) if upload.has_unknown_length() => Ok(Sending::Chunked),
         // A form goes on with a length of its own, whatever framing it came in.
         Upload::Full(bytes) => Ok(Sending::Length(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))),
-        Upload::Streamed { .. } => told().flatten().map(Sending::Length).ok_or(BadRequest::Framing),
+        Upload::Streamed(_) => told().flatten().map(Sending::Length).ok_or(BadRequest::Framing),
         Upload::Empty => match told() {
             None => Ok(Sending::Nothing),
             Some(length) => length.map(Sending::Length).ok_or(BadRequest::Framing),

@@ -96,14 +96,21 @@ impl Visit {
     /// Takes over what the intake found: which session's token travels on, and what is being adopted.
     pub(super) fn carry(&mut self, intake: &mut Intake) {
         let forwards = matches!(intake.action, Action::Forward { .. });
-        self.session = forwards.then(|| intake.session.clone().zip(intake.key)).flatten();
-        self.stopped = if forwards { None } else { intake.session.clone() };
+        let session = intake.session.take();
+        (self.session, self.stopped) =
+            if forwards { (session.zip(intake.key), None) } else { (None, session) };
         self.after_end = intake.after_end;
         self.overtaken = intake.overtaken;
         self.adopting = std::mem::take(&mut intake.adopting);
         self.chunks = std::mem::take(&mut intake.chunks);
         self.cookie = std::mem::take(&mut intake.cookie);
         self.active_before = intake.active_before;
+    }
+
+    /// The session that was presented, whether its token travels on or not.
+    #[must_use]
+    pub(super) fn presented(&self) -> Option<&SessionRef> {
+        self.session.as_ref().map(|(session, _)| session).or(self.stopped.as_ref())
     }
 
     /// What a browser's cookie jar goes by.

@@ -238,7 +238,7 @@ impl Inner {
         let site =
             Site::new(&config, &table, &secrets, &metrics, &made_with, &mut |kind| keys.verifier(kind));
         let shared = Shared {
-            site: ArcSwap::from_pointee(site),
+            site: Arc::new(ArcSwap::from_pointee(site)),
             table,
             clock,
             trouble,

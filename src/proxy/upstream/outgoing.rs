@@ -96,8 +96,8 @@ impl Outgoing {
     /// What the browser may still be sending, where nobody will have it.
     pub(in crate::proxy) fn into_unread(self) -> Option<Incoming> {
         match self.upload {
-            Upload::Streamed { incoming, .. } if !incoming.is_end_stream() => Some(incoming),
-            Upload::Streamed { .. } | Upload::Empty | Upload::Full(_) => None,
+            Upload::Streamed(streamed) if !streamed.incoming.is_end_stream() => Some(streamed.incoming),
+            Upload::Streamed(_) | Upload::Empty | Upload::Full(_) => None,
         }
     }
 
