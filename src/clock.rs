@@ -166,10 +166,10 @@ impl Stopwatch {
     }
 }
 
-/// The longest that the kernel's last tick may lie back.
+/// The longest that the kernel's last tick lies back, where the machine does not stall.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Tokio's clock for time-outs of seconds, as cheap as [`Stopwatch::roughly`]: never behind, and ahead by two ticks at most.
+/// Tokio's clock for time-outs of seconds, as cheap as [`Stopwatch::roughly`]: not behind, and ahead by a few ticks at most.
 #[derive(Clone, Copy)]
 struct RoughClock {
     base: Instant,
@@ -179,7 +179,7 @@ struct RoughClock {
 impl RoughClock {
     #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
     fn new() -> Self {
-        // ORDER: what is read later lies no earlier, or the clock would be behind.
+        // ORDER: the tick first, or the clock would be behind.
         let at = Stopwatch::roughly();
         Self { base: Instant::now(), at }
     }

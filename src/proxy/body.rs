@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::exchange::Exchange;
 use super::headers::{strip_answer_trailers, strip_trailers};
-use super::places::Place;
+use super::permits::Permit;
 use super::pool::Lease;
 use super::site::{AppSite, Site};
 use super::upstream::Broken;
@@ -183,7 +183,7 @@ pub struct UploadState(Rc<UploadCells>);
 struct UploadCells {
     bytes: Cell<u64>,
     /// The place among the upstream's connections that an upload still takes after its answer.
-    held: Cell<Option<Place>>,
+    held: Cell<Option<Permit>>,
 }
 
 impl UploadState {
@@ -194,8 +194,8 @@ impl UploadState {
     }
 
     /// Keeps a connection's place taken until the upload is over.
-    pub(super) fn hold(&self, place: Option<Place>) {
-        self.0.held.set(place);
+    pub(super) fn hold(&self, permit: Option<Permit>) {
+        self.0.held.set(permit);
     }
 }
 

@@ -21,7 +21,7 @@ pub mod jwt;
 mod keep;
 mod learn;
 pub mod login_form;
-mod places;
+mod permits;
 mod pool;
 mod reserved;
 mod respond;

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::body::UploadState;
-use super::places::{Place, Places};
+use super::permits::{Permit, Permits};
 use super::upstream::{Broken, UpstreamIo, Wire};
 use crate::clock::{Patience, Stopwatch};
 use crate::config::Upstream;
@@ -86,7 +86,7 @@ enum WhenFull {
 
 struct Inner {
     settings: PoolSettings,
-    places: Rc<Places>,
+    permits: Rc<Permits>,
     /// Newest last.
     idle: RefCell<VecDeque<Idle>>,
     next: Cell<usize>,
@@ -118,7 +118,7 @@ pub struct Lease {
     pub reused: bool,
     pool: Pool,
     /// `None` for one beyond the bound.
-    place: Option<Place>,
+    permit: Option<Permit>,
     upload: Option<UploadState>,
     /// How long an upload may stand still whose answer is over.
     upload_patience: Duration,
@@ -128,9 +128,9 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub(super) fn new(settings: PoolSettings) -> Self {
-        let places = Places::new(settings.max_connections.max(1));
+        let permits = Permits::new(settings.max_connections.max(1));
         let resolved = RefCell::new(vec![None; settings.upstream.len()]);
-        let inner = Inner { settings, places, idle: RefCell::default(), next: Cell::new(0), resolved };
+        let inner = Inner { settings, permits, idle: RefCell::default(), next: Cell::new(0), resolved };
         let inner = Rc::new(inner);
         // The task ends with the pool.
         tokio::task::spawn_local(close_stale(Rc::downgrade(&inner)));
@@ -147,21 +147,21 @@ impl Pool {
     /// An idle connection that nobody has to wait for, which is what most requests find.
     #[must_use]
     pub(super) fn at_hand(&self) -> Option<Lease> {
-        let place = self.0.places.at_hand()?;
+        let permit = self.0.permits.at_hand()?;
         let connection = self.revive()?;
-        Some(self.lend(connection, true, Some(place)))
+        Some(self.lend(connection, true, Some(permit)))
     }
 
     /// A connection: an idle one, or a new one when `fresh` is wanted or none is idle.
     ///
     /// # Errors
     /// No address answers in time, or no connection becomes free.
-    // CANCEL: a connection that is being made is closed; its place is free again.
+    // CANCEL: a connection that is being made is closed; its permit is free again.
     pub(super) async fn lease(&self, fresh: bool) -> Result<Lease, PoolError> {
-        let place = match self.0.places.at_hand() {
-            Some(place) => Some(place),
+        let permit = match self.0.permits.at_hand() {
+            Some(permit) => Some(permit),
             None if self.1 == WhenFull::OpenOneMore => None,
-            None => Some(Box::pin(self.wait_for_place()).await?),
+            None => Some(Box::pin(self.wait_for_permit()).await?),
         };
         let idle = if fresh { None } else { self.revive() };
         let reused = idle.is_some();
@@ -173,16 +173,16 @@ impl Pool {
                 Box::new(Upstreamed { wire, patience, born })
             }
         };
-        Ok(self.lend(connection, reused, place))
+        Ok(self.lend(connection, reused, permit))
     }
 
-    fn lend(&self, connection: Box<Upstreamed>, reused: bool, place: Option<Place>) -> Lease {
+    fn lend(&self, connection: Box<Upstreamed>, reused: bool, permit: Option<Permit>) -> Lease {
         let (connection, pool) = (Some(connection), self.clone());
-        Lease { connection, reused, pool, place, upload: None, upload_patience: Duration::ZERO }
+        Lease { connection, reused, pool, permit, upload: None, upload_patience: Duration::ZERO }
     }
 
-    async fn wait_for_place(&self) -> Result<Place, PoolError> {
-        tokio::time::timeout(QUEUE_PATIENCE, self.0.places.wait()).await.map_err(|_| PoolError::Busy)
+    async fn wait_for_permit(&self) -> Result<Permit, PoolError> {
+        tokio::time::timeout(QUEUE_PATIENCE, self.0.permits.wait()).await.map_err(|_| PoolError::Busy)
     }
 
     /// The newest idle connection that is as it was left.
@@ -323,11 +323,11 @@ impl Lease {
         let upload = self.upload.take();
         if connection.wire.leave_upload(self.upload_patience) {
             if let Some(upload) = upload {
-                upload.hold(self.place.take());
+                upload.hold(self.permit.take());
             }
             return;
         }
-        let counted = self.place.take().is_some();
+        let counted = self.permit.take().is_some();
         if counted && connection.wire.is_reusable() {
             connection.wire.shrink();
             self.pool.0.idle.borrow_mut().push_back(Idle { connection, since: Stopwatch::roughly() });
@@ -337,7 +337,7 @@ impl Lease {
     /// The connection is closed.
     pub fn discard(&mut self) {
         self.connection = None;
-        self.place = None;
+        self.permit = None;
     }
 }
 

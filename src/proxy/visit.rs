@@ -107,7 +107,7 @@ impl Visit {
         self.active_before = intake.active_before;
     }
 
-    /// The session that was presented, whether its token travels on or not.
+    /// The session that was presented, whether its token is to travel on or not.
     #[must_use]
     pub(super) fn presented(&self) -> Option<&SessionRef> {
         self.session.as_ref().map(|(session, _)| session).or(self.stopped.as_ref())

@@ -33,8 +33,8 @@ pub(super) struct Cell {
     /// Where the store keeps it, 0 for nowhere yet, [`NOWHERE`] for nowhere any more. Belongs to whoever writes; in a shared
     /// store whoever follows adds what others stored.
     pub(super) slot: AtomicU32,
-    /// In a shared store: its sign-in was sent there, and the store has not said that it did not take it. An answer may be lost,
-    /// and others may have followed what the store itself has lost since.
+    /// In a shared store: its sign-in was sent there, and nobody knows what became of it. Others may have followed what the
+    /// store itself has lost since.
     pub(super) may_be_heard: AtomicBool,
     /// In a shared store: rises whenever a change of its record or its jar is about to be stored, by whichever gateway. Of two
     /// records the one of the lower revision is the earlier one. Written while the session is locked.
@@ -61,13 +61,13 @@ impl Cell {
         self.exchanges.load(Ordering::Acquire) > 0
     }
 
-    /// In a shared store: whether no other gateway has heard of its sign-in.
+    /// In a shared store: whether its sign-in is not known to be stored.
     pub(super) fn is_unheard(&self) -> bool {
         self.slot.load(Ordering::Relaxed) & SIGNED_IN == 0
     }
 
-    /// In a shared store: whether no other gateway can have heard of its sign-in.
-    pub(super) fn is_secret(&self) -> bool {
+    /// In a shared store: whether surely no other gateway has heard of its sign-in.
+    pub(super) fn is_surely_unheard(&self) -> bool {
         self.is_unheard() && !self.may_be_heard.load(Ordering::Relaxed)
     }
 

@@ -226,10 +226,11 @@ impl Table {
     fn line_up(&self, user: &UserKey) {
         let cells = self.by_user.view(user, |_, cells| cells.clone()).unwrap_or_default();
         let signed_in_at = |cell: &Arc<Cell>| cell.session.lock().times.signed_in_at.unwrap_or_default();
-        let (mut secret, heard): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| cell.is_secret());
+        let (mut unheard, heard): (Vec<_>, Vec<_>) =
+            cells.into_iter().partition(|cell| cell.is_surely_unheard());
         let Some(mut last) = heard.iter().map(signed_in_at).max() else { return };
-        secret.sort_by_key(|cell| (signed_in_at(cell), cell.id));
-        for cell in secret {
+        unheard.sort_by_key(|cell| (signed_in_at(cell), cell.id));
+        for cell in unheard {
             if cell.session.lock().sign_in_behind(last) {
                 self.mark(&cell, Changed::RECORD);
             }

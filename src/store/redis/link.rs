@@ -72,6 +72,8 @@ pub(in crate::store) struct Link {
     connecting: tokio::sync::Mutex<()>,
     /// How many connections there were.
     connections: Cell<u64>,
+    /// How often a command was sent once more.
+    sent_again: Cell<u64>,
     met: RefCell<Met>,
     /// The server does not say who it is.
     is_silent: Cell<bool>,
@@ -117,6 +119,7 @@ impl Link {
             wire: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
             connections: Cell::new(0),
+            sent_again: Cell::new(0),
             met: RefCell::default(),
             is_silent: Cell::new(false),
             looking: tokio::sync::Mutex::default(),
@@ -141,6 +144,11 @@ impl Link {
     /// The server turned out to have lost something, whoever it says that it is.
     pub(in crate::store) fn has_lost(&self) {
         self.server.has_lost();
+    }
+
+    /// How often a command was sent once more, because its connection was closed: nobody knows whether it was carried out before.
+    pub(in crate::store) fn sent_again(&self) -> u64 {
+        self.sent_again.get()
     }
 
     /// How many keys of different buckets one command may concern.
@@ -171,7 +179,10 @@ impl Link {
     async fn try_call(&self, cmd: &Cmd) -> Result<Value, LinkFault> {
         let before = self.connections.get();
         match self.send(cmd).await {
-            Err((_, true)) if self.connections.get() == before => self.send(cmd).await,
+            Err((_, true)) if self.connections.get() == before => {
+                self.sent_again.set(self.sent_again.get() + 1);
+                self.send(cmd).await
+            }
             outcome => outcome,
         }
         .map_err(|(fault, _)| fault)

@@ -293,13 +293,13 @@ async fn write_home(
         if claim_all(port, &write, now).await? == Claimed::Moved {
             continue;
         }
-        // ORDER: before it is sent; whoever follows in between does not move what may have been heard.
-        let sent = note_sent(&write, changes);
-        let said = store(port, &write, now).await?;
-        if matches!(said, Said::Behind(..) | Said::Epoch) {
-            sent.iter().for_each(|cell| cell.may_be_heard.store(false, Ordering::Relaxed));
+        let sent_again = port.link.sent_again();
+        let said = store(port, &write, now).await;
+        if said.is_err() || port.link.sent_again() != sent_again {
+            // ORDER: before anything is taken over, which would move what may have been heard.
+            note_unsure(&write, changes);
         }
-        match said {
+        match said? {
             Said::Stored(version, ended_before) => {
                 // ORDER: the sessions first: whoever follows the home from here would take them for unheard of.
                 let moved_away = note_stored(&write, changes, now);
@@ -400,12 +400,13 @@ struct Moved {
     is_ours: bool,
 }
 
-/// Others may hear of these sign-ins from now on. Returns those of which they could not before.
-fn note_sent(write: &Write, changes: &Changes) -> Vec<Arc<Cell>> {
-    let signed_in = write.puts.iter().filter(|put| put.signed_in);
-    let cells = signed_in.filter_map(|put| changes.iter().find(|(cell, _)| cell.id == put.id));
-    let sent = cells.filter(|(cell, _)| !cell.may_be_heard.swap(true, Ordering::Relaxed));
-    sent.map(|(cell, _)| Arc::clone(cell)).collect()
+/// Nobody knows whether the store took these sign-ins.
+fn note_unsure(write: &Write, changes: &Changes) {
+    for put in write.puts.iter().filter(|put| put.signed_in) {
+        if let Some((cell, _)) = changes.iter().find(|(cell, _)| cell.id == put.id) {
+            cell.may_be_heard.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Others can hear of these sessions now. Returns those that have moved.
