@@ -3,8 +3,8 @@
 //!
 //! A seed decides what users, operators and faults do; how threads interleave is left to the machine. Each seed has a
 //! database of one server to itself and a link of its own between each gateway and it, so that many run at once and their
-//! waiting costs no time. `TENURE_SEEDS=1000` runs that many seeds, `TENURE_SEED=42` replays one, and with `TENURE_SEEDS`
-//! so many times. `TENURE_AT_ONCE=64` says how many at once.
+//! waiting costs no time. `TENURE_SEEDS=1000` runs that many seeds, from `TENURE_FROM=3001` on where that is set; `TENURE_SEED=42`
+//! replays one, and with `TENURE_SEEDS` so many times. `TENURE_AT_ONCE=64` says how many at once.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -86,7 +86,7 @@ impl Runs {
     fn new() -> Self {
         let (one, count) = (number("TENURE_SEED"), number("TENURE_SEEDS"));
         Self {
-            first: one.unwrap_or(1),
+            first: one.or(number("TENURE_FROM")).unwrap_or(1),
             count: match one {
                 Some(_) => count.unwrap_or(1),
                 None => count.unwrap_or(USUAL) + FOUND.len() as u64,
