@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use redis::Value;
 
 use super::layout::{bytes, number};
+use super::link::LuaScript;
 use super::pace::has_passed;
 use super::port::{Port, WriteFault};
 use super::watch::Watch;
@@ -14,6 +15,11 @@ use crate::session::Span;
 
 /// How many buckets' epochs are looked at with each beat: all of them within 4 s.
 const LOOKED_AT_ONCE: u8 = 32;
+
+/// How long it is known which gateways have stored what they know, in milliseconds: far longer than bringing together takes.
+const MERGED_KEPT_MS: u32 = 60_000;
+
+static MERGED: LuaScript = LuaScript::new(include_str!("merged.lua"));
 
 impl Watch {
     /// The store's epoch; 0 where a bucket has none, or an older one than is known. While all is well a few buckets are
@@ -68,9 +74,8 @@ impl Watch {
             // Whoever begins with the new epoch must find the policies that were set.
             replica.facts.follow(&self.port).await?;
             let merged = layout.whole("merged");
-            link.call(redis::cmd("SADD").arg(&merged).arg(replica.name.as_slice())).await?;
-            link.call(redis::cmd("PEXPIRE").arg(&merged).arg(60_000)).await?;
-            let Value::Array(names) = link.call(redis::cmd("SMEMBERS").arg(&merged)).await? else {
+            let args = [replica.name.to_vec(), MERGED_KEPT_MS.to_string().into_bytes()];
+            let Value::Array(names) = link.eval(&MERGED, &[merged], &args).await? else {
                 return Err(WriteFault::Answer);
             };
             let merged: HashSet<&[u8]> = names.iter().filter_map(bytes).collect();
