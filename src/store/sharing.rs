@@ -345,16 +345,16 @@ mod tests {
     use super::*;
     use crate::session::identity::UserCase;
     use crate::session::layers::Layers;
-    use crate::session::record::{AppId, Mode, Session, Terms, Visitor};
+    use crate::session::record::{Mode, Session, Terms, Visitor};
     use crate::session::{Policy, Span};
     use crate::store::audit::Audit;
     use crate::store::journal::Journal;
     use crate::store::lasting::Backing;
-    use crate::store::{AppRules, Book};
+    use crate::store::{AppRules, Book, Observer};
 
     struct Nobody;
 
-    impl super::super::Observer for Nobody {
+    impl Observer for Nobody {
         fn observe(&self, _: &Event) {}
     }
 
