@@ -21,6 +21,8 @@ pub(crate) enum Flow {
     Held,
     /// Those of the server are held back: what is asked is done, and nobody is told.
     Deaf,
+    /// They pass until something is stored: with that command those of the server are held back.
+    DeafToStoring,
     /// Nothing connects.
     Cut,
 }
@@ -36,6 +38,15 @@ impl Flows {
     fn of(self, is_news: bool) -> Flow {
         if is_news { self.news } else { self.commands }
     }
+
+    /// Returns whether that changes anything.
+    fn no_answer_to_storing(&mut self) -> bool {
+        let is_due = self.commands == Flow::DeafToStoring;
+        if is_due {
+            self.commands = Flow::Deaf;
+        }
+        is_due
+    }
 }
 
 /// One connection through the link.
@@ -47,6 +58,9 @@ struct Wire {
 }
 
 type Wires = Arc<Mutex<Vec<Wire>>>;
+
+/// With what is stored goes the channel that it is announced by.
+const STORING: &[u8] = b"changes\r\n";
 
 /// See the module.
 pub(crate) struct Link {
@@ -138,8 +152,7 @@ async fn accept(
         let is_news = Arc::new(AtomicBool::new(false));
         // ORDER: noted before anything passes, so that who severs the link misses none.
         let mut noted = wires.lock();
-        let task =
-            tokio::spawn(carry(near, far, Arc::clone(&losses), flows.subscribe(), Arc::clone(&is_news)));
+        let task = tokio::spawn(carry(near, far, Arc::clone(&losses), flows.clone(), Arc::clone(&is_news)));
         noted.retain(|wire| !wire.task.is_finished());
         noted.push(Wire { name, is_news, task: task.abort_handle() });
     }
@@ -149,13 +162,13 @@ async fn carry(
     near: TcpStream,
     far: TcpStream,
     losses: Arc<AtomicU32>,
-    flows: watch::Receiver<Flows>,
+    flows: watch::Sender<Flows>,
     is_news: Arc<AtomicBool>,
 ) {
     let (near_reads, near_writes) = near.into_split();
     let (far_reads, far_writes) = far.into_split();
-    let asks = asks(near_reads, far_writes, flows.clone(), &is_news);
-    let answers = answers(far_reads, near_writes, &losses, flows, &is_news);
+    let asks = asks(near_reads, far_writes, &flows, &is_news);
+    let answers = answers(far_reads, near_writes, &losses, flows.subscribe(), &is_news);
     // What was sent before the gateway gave up is carried out by the server all the same.
     tokio::join!(asks, answers);
 }
@@ -163,17 +176,26 @@ async fn carry(
 async fn asks(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut flows: watch::Receiver<Flows>,
+    flows: &watch::Sender<Flows>,
     is_news: &AtomicBool,
 ) {
     let mut bytes = vec![0; 16 * 1024];
+    let mut heard = flows.subscribe();
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         if bytes[..count].windows(9).any(|word| word.eq_ignore_ascii_case(b"SUBSCRIBE")) {
             is_news.store(true, Ordering::Release);
         }
-        let goes_on =
-            |flows: &Flows| matches!(flows.of(is_news.load(Ordering::Acquire)), Flow::Passes | Flow::Deaf);
-        if flows.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+        let stores = || bytes[..count].windows(STORING.len()).any(|word| word == STORING);
+        if !is_news.load(Ordering::Acquire) && stores() {
+            flows.send_if_modified(Flows::no_answer_to_storing);
+        }
+        let goes_on = |flows: &Flows| {
+            matches!(
+                flows.of(is_news.load(Ordering::Acquire)),
+                Flow::Passes | Flow::Deaf | Flow::DeafToStoring
+            )
+        };
+        if heard.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }
@@ -189,7 +211,9 @@ async fn answers(
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         rename(&mut bytes[..count], losses.load(Ordering::Acquire));
-        let goes_on = |flows: &Flows| flows.of(is_news.load(Ordering::Acquire)) == Flow::Passes;
+        let goes_on = |flows: &Flows| {
+            matches!(flows.of(is_news.load(Ordering::Acquire)), Flow::Passes | Flow::DeafToStoring)
+        };
         if flows.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }

@@ -27,6 +27,7 @@ mod replica;
 mod server;
 #[path = "../store_support/mod.rs"]
 mod store_support;
+mod unanswered;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
