@@ -8,6 +8,7 @@ mod answer;
 pub mod body;
 mod collect;
 mod command;
+mod deliver;
 mod exchange;
 mod farewell;
 mod forward;

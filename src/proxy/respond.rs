@@ -1,4 +1,4 @@
-//! From a forwarded request to the browser's answer: sending, learning, streaming.
+//! From a forwarded request to the app's answer: sending, and taking in what came.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -6,23 +6,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use hyper::upgrade::OnUpgrade;
 
 use super::answer;
-use super::body::{Body, Bound, Flow, Streamed, Upload, UploadState, is_event_stream};
+use super::body::{Body, Bound, Streamed, Upload, UploadState};
 use super::collect::collect;
+use super::deliver::is_websocket;
 use super::forward::{Answered, UpstreamError, send};
 use super::handle::{Judged, Proxy, identity_of, settle};
 use super::headers::BadRequest;
 use super::intake::Cookie;
 use super::login_form::{self, MAX_SIGN_IN_BODY};
-use super::pool::Lease;
 use super::rewrite;
-use super::upgrade::{Close, tunnel};
 use super::upstream::Outgoing;
 use super::visit::Visit;
 use crate::session::activity::{Kind, UploadHold};
@@ -60,16 +57,9 @@ impl Refused {
 }
 
 impl Proxy {
-    /// Forwards the request for its session, if it has one.
+    /// Forwards the request for its session, if it has one, and passes on what the app answers.
     pub(super) async fn forward(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
-        let form = form_of(&judged.visit);
-        let upload = if form.is_none() && !is_too_large(&body, judged.site.body_bytes) {
-            Ok(self.streamed(&judged, body))
-        } else {
-            Box::pin(self.read_form(&mut judged, body, form)).await
-        };
-        let request = upload.and_then(|upload| rewrite::rewrite(&judged, upload).map_err(Refused::bad));
-        let mut request = match request {
+        let mut request = match self.outgoing(&mut judged, body).await {
             Ok(request) => request,
             Err(Refused { status, label, title, detail }) => {
                 judged.access.finish(status, label);
@@ -81,27 +71,68 @@ impl Proxy {
         access.session(|| identity_of(&self.shared.table, session, visit.began));
         let mut bound = self.bind(&judged.visit);
         let upload = request.upload().state().cloned();
-        let mut sent = self.send_bound(&judged, bound.as_ref(), &mut request).await;
-        if matches!(sent, Err(UpstreamError::Withdrawn)) && self.goes_on_without_session(&mut judged.visit) {
-            bound = None;
-            sent = match rewrite::head(&judged, request.upload()) {
-                Ok(head) => {
-                    request.replace_head(head.bytes);
-                    Box::pin(self.send_bound(&judged, None, &mut request)).await
-                }
-                Err(_) => Err(UpstreamError::Withdrawn),
-            };
-        }
+        let mut sent = self.ask_app(&mut judged, &mut bound, &mut request).await;
         let received = upload.map_or(0, |upload| upload.bytes());
         judged.access.received(received);
-        let error = match sent {
-            Ok(answered) => return self.respond(judged, answered, bound).await,
-            Err(error) => error,
+        let mut upgrade = None;
+        if let Ok((head, _)) = &mut sent {
+            upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
+            if let Some(own) = self.take_in(&mut judged, head, &mut bound).await {
+                return own;
+            }
+        }
+        match sent {
+            Ok(answered) => self.pass_on(judged, answered, upgrade, bound),
+            Err(error) => {
+                drop(bound);
+                Box::pin(self.unanswered(judged, request, received, error)).await
+            }
+        }
+    }
+
+    /// The request as it goes upstream.
+    async fn outgoing(&self, judged: &mut Judged, body: Incoming) -> Result<Outgoing, Refused> {
+        let form = form_of(&judged.visit);
+        let upload = if form.is_none() && !is_too_large(&body, judged.site.body_bytes) {
+            self.streamed(judged, body)
+        } else {
+            Box::pin(self.read_form(judged, body, form)).await?
         };
-        drop(bound);
+        rewrite::rewrite(judged, upload).map_err(Refused::bad)
+    }
+
+    /// Sends the request; a second time without its session, where that ended first and its end is silent.
+    async fn ask_app(
+        &self,
+        judged: &mut Judged,
+        bound: &mut Option<Bound>,
+        request: &mut Outgoing,
+    ) -> Result<Answered, UpstreamError> {
+        // In a block: what lives across an await beside the future that is awaited takes a place beside it.
+        {
+            let sent = self.send_bound(judged, bound.as_ref(), request).await;
+            let is_withdrawn = matches!(sent, Err(UpstreamError::Withdrawn));
+            if !(is_withdrawn && self.goes_on_without_session(&mut judged.visit)) {
+                return sent;
+            }
+        }
+        *bound = None;
+        let head = rewrite::head(judged, request.upload()).map_err(|_| UpstreamError::Withdrawn)?;
+        request.replace_head(head.bytes);
+        Box::pin(self.send_bound(judged, None, request)).await
+    }
+
+    /// What is answered in the app's place.
+    async fn unanswered(
+        &self,
+        mut judged: Box<Judged>,
+        request: Outgoing,
+        received: u64,
+        error: UpstreamError,
+    ) -> Response<Body> {
         // A browser that is busy sending would lose the answer by a reset (FIELD F13).
         if let Some(body) = request.into_unread() {
-            Box::pin(settle(body, judged.expects && received == 0)).await;
+            settle(body, judged.expects && received == 0).await;
         }
         match error {
             UpstreamError::Withdrawn | UpstreamError::CutOff => {
@@ -276,50 +307,35 @@ impl Proxy {
         }))
     }
 
-    async fn respond(
-        self: Rc<Self>,
-        mut judged: Box<Judged>,
-        (mut head, lease): Answered,
-        bound: Option<Bound>,
-    ) -> Response<Body> {
-        let Judged { visit, intake, websocket, access, .. } = &mut *judged;
-        let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
+    /// Learns from the answer. One of our own may have to go in its place.
+    async fn take_in(
+        &self,
+        Judged { visit, intake, access, .. }: &mut Judged,
+        head: &mut Parts,
+        bound: &mut Option<Bound>,
+    ) -> Option<Response<Body>> {
         let now = self.shared.clock.now();
         if let Some(response) = self.meet(visit, now) {
             access.finish(response.status(), "ended");
-            return response;
+            return Some(response);
         }
-        if let Err((response, label)) = self.learn(visit, &mut head, now).await {
+        if let Err((response, label)) = self.learn(visit, head, now).await {
             access.finish(response.status(), label);
-            return response;
+            return Some(response);
         }
-        let bound = match self.bind_adopted(visit) {
-            Some(adopted) if self.may_go_on(visit) => Some(adopted),
-            Some(_) => {
+        if let Some(adopted) = self.bind_adopted(visit) {
+            if !self.may_go_on(visit) {
                 let response = self.answer_end(visit);
                 access.finish(response.status(), "ended");
-                return response;
+                return Some(response);
             }
-            None => bound,
-        };
+            *bound = Some(adopted);
+        }
         if let (Action::TellByPassing { .. }, Some(ended)) = (intake.action, &visit.passed_end) {
             // The end was told by letting the request pass.
             answer::forget(visit, ended, &mut head.headers);
         }
-        let Some(to_websocket) = upgrade else { return stream(judged, head, lease, bound) };
-        let browser = websocket.then(|| visit.head.extensions.remove::<OnUpgrade>()).flatten();
-        match browser {
-            Some(browser) if to_websocket => {
-                self.open_tunnel(judged, browser, lease, bound);
-                switching(head)
-            }
-            // Nobody asked to switch, or the app switched to something else: nothing it sends is forwarded (F21).
-            Some(_) | None => {
-                visit.app.metrics.upstream_error("bad_upgrade");
-                access.finish(StatusCode::BAD_GATEWAY, "bad_upgrade");
-                answer::problem(StatusCode::BAD_GATEWAY, "Bad gateway", &[])
-            }
-        }
+        None
     }
 
     /// The app has answered: notes which source named the user of the session by now, unless it ended meanwhile, see
@@ -340,66 +356,6 @@ impl Proxy {
         let told = self.shared.table.inspect(session, now, |s| told_end(s).is_some());
         (told && !visit.place.is_open()).then(|| self.answer_end(visit))
     }
-
-    fn open_tunnel(
-        self: &Rc<Self>,
-        judged: Box<Judged>,
-        browser: OnUpgrade,
-        mut lease: Lease,
-        bound: Option<Bound>,
-    ) {
-        let Judged { visit, mut access, connection, .. } = *judged;
-        access.status(StatusCode::SWITCHING_PROTOCOLS, "upgraded");
-        let live = visit.session.as_ref().map(|(session, _)| session.live_connection());
-        let touches = visit.session.clone().filter(|_| visit.app.config.websocket_activity);
-        let proxy = Rc::clone(self);
-        // The task ends with either connection, with the session, or with the gateway.
-        tokio::task::spawn_local(async move {
-            let (_live, _connection) = (live, connection);
-            let Some(app) = lease.take_wire() else { return };
-            let Ok(browser) = browser.await else { return };
-            let mut leaving = proxy.leaving.clone();
-            let close = async {
-                let cut = async {
-                    match &bound {
-                        Some(bound) => bound.exchange.ended().await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    reason = cut => Close::SessionEnded(reason),
-                    _ = leaving.wait_for(|leaving| *leaving) => Close::Restart,
-                }
-            };
-            let on_data = || {
-                if let Some((session, _)) = &touches {
-                    proxy.shared.table.touch(session, proxy.shared.clock.now());
-                }
-            };
-            let passed = tunnel(browser, app, close, on_data).await;
-            access.received(passed.up);
-            access.sent(passed.down);
-        });
-    }
-}
-
-/// The app's answer, as it flows.
-fn stream(
-    mut judged: Box<Judged>,
-    head: Parts,
-    mut lease: Lease,
-    mut bound: Option<Bound>,
-) -> Response<Body> {
-    let event_stream = is_event_stream(&head.headers);
-    if let (true, Some(bound), Some((session, _))) = (event_stream, &mut bound, &judged.visit.session) {
-        bound.live = Some(session.live_connection());
-    }
-    lease.give_back_at_end();
-    let app = judged.visit.app;
-    judged.access.status(head.status, "forwarded");
-    // The rest is dropped where it stands: it is large.
-    let flow = Flow { lease, bound, event_stream, access: judged.access, app, last_seconds: None };
-    Response::from_parts(head, Body::Upstream(Box::new(flow)))
 }
 
 /// Why a signed-in session ended, where that is told.
@@ -438,18 +394,6 @@ fn form_of(visit: &Visit) -> Option<(usize, String)> {
         | SourceKind::Cookie(_)
         | SourceKind::RequestHeader(_) => None,
     })
-}
-
-fn is_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|text| text.trim().eq_ignore_ascii_case("websocket"))
-}
-
-fn switching(mut head: Parts) -> Response<Body> {
-    head.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
-    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    head.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(head, Body::empty())
 }
 
 /// The `Cookie` header without anything that an app could read as a session cookie.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::metrics::{AppMetrics, Metrics};
+use super::metrics::AppMetrics;
 use crate::clock::Stopwatch;
 use crate::session::SessionId;
 use crate::session::identity::Identity;
@@ -17,8 +17,7 @@ const MAX_PATH_BYTES: usize = 512;
 /// answer was found counts as `client_gone`.
 pub struct AccessGuard {
     began: Stopwatch,
-    metrics: Arc<Metrics>,
-    app: Option<Arc<AppMetrics>>,
+    app: Arc<AppMetrics>,
     client: IpAddr,
     method: Method,
     path: String,
@@ -31,14 +30,13 @@ pub struct AccessGuard {
 }
 
 impl AccessGuard {
-    /// Begins the record.
+    /// The record of a request that came when `began` was started, for `app`, from `client`.
     #[must_use]
-    pub fn new(metrics: &Arc<Metrics>, method: &Method, peer: IpAddr) -> Self {
+    pub fn new(began: Stopwatch, app: &Arc<AppMetrics>, client: IpAddr, method: &Method) -> Self {
         Self {
-            began: Stopwatch::start(),
-            metrics: Arc::clone(metrics),
-            app: None,
-            client: peer,
+            began,
+            app: Arc::clone(app),
+            client,
             method: method.clone(),
             path: String::new(),
             status: None,
@@ -50,14 +48,13 @@ impl AccessGuard {
         }
     }
 
-    /// Which app it goes to, from where, and where to. `path` comes without its query, which may hold secrets.
-    pub fn app(&mut self, app: &Arc<AppMetrics>, client: IpAddr, path: &str) {
-        self.app = Some(Arc::clone(app));
-        self.client = client;
+    /// Where to. `path` comes without its query, which may hold secrets.
+    #[must_use]
+    pub fn to(mut self, path: &str) -> Self {
         if is_written() {
-            self.path.clear();
             self.path.extend(path.chars().filter(|c| !c.is_control()).take(MAX_PATH_BYTES));
         }
+        self
     }
 
     /// For whose session it goes; asked only where it is written.
@@ -106,12 +103,11 @@ impl Drop for AccessGuard {
     fn drop(&mut self) {
         let micros = self.began.elapsed_us();
         let status = self.status.map_or(0, |status| status.as_u16());
-        let app = self.app.as_ref().unwrap_or(&self.metrics.nowhere);
-        app.request(status, self.outcome, micros);
+        self.app.request(status, self.outcome, micros);
         let identity = self.identity.as_deref();
         tracing::info!(
             target: "access",
-            app = app.name(),
+            app = self.app.name(),
             client = %self.client,
             method = self.method.as_str(),
             path = self.path,
