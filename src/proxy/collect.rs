@@ -1,4 +1,4 @@
-//! Reads a short body whole, within bounds: a sign-in form, an answer to the ask page.
+//! Bodies that do not pass through: read whole, within bounds (a sign-in form, an answer to the ask page), or not wanted.
 
 use std::time::Duration;
 
@@ -9,6 +9,12 @@ use hyper::body::Incoming;
 
 /// How long a browser may take for a short body.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of a body nobody wants is read before our own answer, so that it does not arrive as a reset (FIELD F13).
+const UNWANTED_BYTES: usize = 256 * 1024;
+
+/// How long that may take.
+const UNWANTED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,4 +55,21 @@ pub(super) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Colle
         Ok(Err(_)) => Err(CollectFault::BrokeOff),
         Err(_) => Err(CollectFault::TooSlow),
     }
+}
+
+/// Reads a little of a body that nobody wants. A client that waits for `100 Continue` is not made to send it.
+pub(super) async fn settle(mut body: Incoming, expects_continue: bool) {
+    if expects_continue {
+        return;
+    }
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > UNWANTED_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(UNWANTED_PATIENCE, read).await;
 }

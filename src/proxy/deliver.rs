@@ -15,8 +15,8 @@ use super::pool::Lease;
 use super::upgrade::{Close, tunnel};
 
 impl Proxy {
-    /// The app's answer goes to the browser: as it flows, or through a tunnel. `upgrade` says of an app that switches protocols
-    /// whether it does to WebSocket.
+    /// The app's answer goes to the browser: as it flows, or through a tunnel. `upgrade` is `None` unless the app switches
+    /// protocols; then it says whether to WebSocket.
     pub(super) fn pass_on(
         self: &Rc<Self>,
         mut judged: Box<Judged>,

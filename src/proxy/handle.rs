@@ -6,16 +6,15 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::body::Body;
+use super::collect::settle;
 use super::exchange::Exchanges;
 use super::farewell::Farewells;
 use super::headers::{self, BadRequest};
@@ -34,12 +33,6 @@ use crate::session::path::{NormalPath, normalise, strip_query};
 use crate::session::{Moment, Span};
 use crate::store::{Enrolled, SessionRef, Table, Trouble};
 use crate::telemetry::{AccessGuard, Metrics};
-
-/// How much of a body nobody wants is read before our own answer, so that it does not arrive as a reset (FIELD F13).
-const UNWANTED_BYTES: usize = 256 * 1024;
-
-/// How long that may take.
-const UNWANTED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// An announcement of another gateway that was lost is made good within this time (R21).
 const LOST_ANNOUNCEMENT: Span = Span::from_secs(5);
@@ -217,7 +210,7 @@ impl Proxy {
         Ok(Box::new(Judged { site, visit, intake, subpath, connection, trusted, websocket, expects, access }))
     }
 
-    /// It counts for no app, and comes from whoever connected.
+    /// A refusal: its record counts for no app, and names whoever connected.
     fn refused(
         &self,
         refusal: Refusal,
@@ -238,28 +231,27 @@ impl Proxy {
             judged.access.finish(response.status(), "reserved");
             return response;
         }
+        if let Some(own) = self.own_answer(&mut judged) {
+            return Box::pin(self.answer_itself(judged, body, own)).await;
+        }
+        // Most requests go on from here. Nothing else lives across this await: a future is moved about at its full size.
+        self.forward(judged, body).await
+    }
+
+    /// The gateway's answer in place of the app's, with its label; `None` where the request goes on.
+    fn own_answer(&self, judged: &mut Judged) -> Option<(Response<Body>, &'static str)> {
         if let (Some(_), true) = (&judged.visit.app.config.app_logout, judged.visit.app.vault.is_none()) {
             self.say_farewell(&judged.visit);
         }
-        // By far the most. Boxed as little as possible, and beside nothing else: a future is moved about at its full size.
-        if matches!(judged.intake.action, Action::Forward { .. } | Action::ForwardWithout | Action::Adopt) {
-            return self.forward(judged, body).await;
-        }
-        Box::pin(self.answer_itself(judged, body)).await
-    }
-
-    /// The gateway's own answer, unless the request goes on after all.
-    async fn answer_itself(self: Rc<Self>, mut judged: Box<Judged>, body: Incoming) -> Response<Body> {
-        let now = judged.visit.began;
-        let own = match judged.intake.action {
+        match judged.intake.action {
             Action::Forward { .. } | Action::ForwardWithout | Action::Adopt => None,
-            Action::TellByPassing { .. } => self.tell_by_passing(&mut judged),
-            Action::Tell { reason, how, .. } => self.tell(&judged, reason, how),
-            Action::HoldBack { how, .. } => match self.hold_back(&judged, how) {
+            Action::TellByPassing { .. } => self.tell_by_passing(judged),
+            Action::Tell { reason, how, .. } => self.tell(judged, reason, how),
+            Action::HoldBack { how, .. } => match self.hold_back(judged, how) {
                 Some(response) => Some((response, "held_back")),
                 None => {
-                    let judged = self.judged_anew(judged);
-                    return Box::pin(self.act(judged, body)).await;
+                    self.judge_anew(judged);
+                    self.own_answer(judged)
                 }
             },
             Action::RefuseUnidentified => Some((answer::unidentified(), "unidentified")),
@@ -267,10 +259,17 @@ impl Proxy {
                 answer::problem(StatusCode::SERVICE_UNAVAILABLE, "Cannot judge now", &[]),
                 "unavailable",
             )),
-        };
-        let Some((response, label)) = own else { return self.forward(judged, body).await };
+        }
+    }
+
+    async fn answer_itself(
+        self: Rc<Self>,
+        mut judged: Box<Judged>,
+        body: Incoming,
+        (response, label): (Response<Body>, &'static str),
+    ) -> Response<Body> {
         let Judged { access, visit, .. } = &mut *judged;
-        access.session(|| identity_of(&self.shared.table, visit.presented(), now));
+        access.session(|| identity_of(&self.shared.table, visit.presented(), visit.began));
         access.finish(response.status(), label);
         settle(body, judged.expects).await;
         response
@@ -328,31 +327,30 @@ impl Proxy {
     }
 
     /// Asks the shared store for what the table does not know, and reads the tokens by what came out.
-    async fn ask(&self, judged: Box<Judged>) -> Box<Judged> {
+    async fn ask(&self, mut judged: Box<Judged>) -> Box<Judged> {
         let silent =
             self.shared.table.ask(&judged.intake.asks, judged.visit.client_ip, judged.visit.began).await;
-        self.read_again(judged, Inquired::Silent(&silent))
+        self.read_again(&mut judged, Inquired::Silent(&silent));
+        judged
     }
 
     /// Reads the tokens again; the session's standing has changed within this very request.
-    fn judged_anew(&self, judged: Box<Judged>) -> Box<Judged> {
-        let mut judged = self.read_again(judged, Inquired::Silent(&[]));
+    fn judge_anew(&self, judged: &mut Judged) {
+        self.read_again(judged, Inquired::Silent(&[]));
         // Held back again (somebody else took the room): it is answered as such the next time it asks.
         if matches!(judged.intake.action, Action::HoldBack { .. }) {
             judged.intake.action = Action::ForwardWithout;
         }
-        judged
     }
 
-    fn read_again(&self, mut judged: Box<Judged>, inquired: Inquired<'_>) -> Box<Judged> {
-        let Judged { visit, intake, subpath, .. } = &mut *judged;
+    fn read_again(&self, judged: &mut Judged, inquired: Inquired<'_>) {
+        let Judged { visit, intake, subpath, .. } = judged;
         let fields = Fields::of(&visit.head.headers);
         let asked = Asked { method: &visit.head.method, path: &visit.path, fields: &fields };
         let to = if subpath.is_some() { Destination::Gateway } else { Destination::App(visit.place) };
         let (table, browser) = (&self.shared.table, visit.site());
         *intake = Intake::read(&visit.app, table, &asked, (&browser, visit.https), to, inquired, visit.began);
         visit.carry(intake);
-        judged
     }
 
     /// The pool of this worker for `app`; a new one after its settings have changed.
@@ -478,21 +476,4 @@ pub(super) fn identity_of(
 ) -> Option<(crate::session::SessionId, Option<Arc<crate::session::identity::Identity>>)> {
     let session = session?;
     Some((session.id(), table.inspect(session, now, |s| s.identity.clone())))
-}
-
-/// Reads a little of a body that nobody wants. A client that waits for `100 Continue` is not made to send it.
-pub(super) async fn settle(mut body: Incoming, expects_continue: bool) {
-    if expects_continue {
-        return;
-    }
-    let read = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if seen > UNWANTED_BYTES {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(UNWANTED_PATIENCE, read).await;
 }

@@ -12,10 +12,10 @@ use hyper::body::{Body as _, Incoming};
 
 use super::answer;
 use super::body::{Body, Bound, Streamed, Upload, UploadState};
-use super::collect::collect;
+use super::collect::{collect, settle};
 use super::deliver::is_websocket;
 use super::forward::{Answered, UpstreamError, send};
-use super::handle::{Judged, Proxy, identity_of, settle};
+use super::handle::{Judged, Proxy, identity_of};
 use super::headers::BadRequest;
 use super::intake::Cookie;
 use super::login_form::{self, MAX_SIGN_IN_BODY};
@@ -75,7 +75,9 @@ impl Proxy {
         let received = upload.map_or(0, |upload| upload.bytes());
         judged.access.received(received);
         let mut upgrade = None;
+        // Borrowed, and taken apart only below: it keeps one place in the future.
         if let Ok((head, _)) = &mut sent {
+            // ORDER: before the answer is learned from, which takes its `Upgrade` field away.
             upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| is_websocket(&head.headers));
             if let Some(own) = self.take_in(&mut judged, head, &mut bound).await {
                 return own;
@@ -101,14 +103,14 @@ impl Proxy {
         rewrite::rewrite(judged, upload).map_err(Refused::bad)
     }
 
-    /// Sends the request; a second time without its session, where that ended first and its end is silent.
+    /// Sends the request; a second time without its session, where that ended first and its end is silent: `bound` is empty then.
     async fn ask_app(
         &self,
         judged: &mut Judged,
         bound: &mut Option<Bound>,
         request: &mut Outgoing,
     ) -> Result<Answered, UpstreamError> {
-        // In a block: what lives across an await beside the future that is awaited takes a place beside it.
+        // In a block, so that `sent` is gone before the next await: what lives across one takes room in the future.
         {
             let sent = self.send_bound(judged, bound.as_ref(), request).await;
             let is_withdrawn = matches!(sent, Err(UpstreamError::Withdrawn));

@@ -48,7 +48,7 @@ impl AccessGuard {
         }
     }
 
-    /// Where to. `path` comes without its query, which may hold secrets.
+    /// Notes where it goes. `path` comes without its query, which may hold secrets.
     #[must_use]
     pub fn to(mut self, path: &str) -> Self {
         if is_written() {

@@ -21,10 +21,20 @@ pub(crate) enum Flow {
     Held,
     /// Those of the server are held back: what is asked is done, and nobody is told.
     Deaf,
-    /// They pass until something is stored: with that command those of the server are held back.
+    /// As [`Flow::Passes`], until something is about to be stored: from that command on as [`Flow::Deaf`].
     DeafToStoring,
     /// Nothing connects.
     Cut,
+}
+
+impl Flow {
+    const fn lets_ask(self) -> bool {
+        matches!(self, Self::Passes | Self::Deaf | Self::DeafToStoring)
+    }
+
+    const fn lets_answer(self) -> bool {
+        matches!(self, Self::Passes | Self::DeafToStoring)
+    }
 }
 
 /// What happens to commands with their answers, and to announcements.
@@ -39,7 +49,7 @@ impl Flows {
         if is_news { self.news } else { self.commands }
     }
 
-    /// Returns whether that changes anything.
+    /// Something is about to be stored: nothing answers from now on, where that was asked for. Returns whether it was.
     fn no_answer_to_storing(&mut self) -> bool {
         let is_due = self.commands == Flow::DeafToStoring;
         if is_due {
@@ -59,7 +69,8 @@ struct Wire {
 
 type Wires = Arc<Mutex<Vec<Wire>>>;
 
-/// With what is stored goes the channel that it is announced by.
+/// Whatever is stored is announced, and the channel's name stands in the same command. A command is small enough to be read in one
+/// piece.
 const STORING: &[u8] = b"changes\r\n";
 
 /// See the module.
@@ -189,12 +200,7 @@ async fn asks(
         if !is_news.load(Ordering::Acquire) && stores() {
             flows.send_if_modified(Flows::no_answer_to_storing);
         }
-        let goes_on = |flows: &Flows| {
-            matches!(
-                flows.of(is_news.load(Ordering::Acquire)),
-                Flow::Passes | Flow::Deaf | Flow::DeafToStoring
-            )
-        };
+        let goes_on = |flows: &Flows| flows.of(is_news.load(Ordering::Acquire)).lets_ask();
         if heard.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
@@ -211,9 +217,7 @@ async fn answers(
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         rename(&mut bytes[..count], losses.load(Ordering::Acquire));
-        let goes_on = |flows: &Flows| {
-            matches!(flows.of(is_news.load(Ordering::Acquire)), Flow::Passes | Flow::DeafToStoring)
-        };
+        let goes_on = |flows: &Flows| flows.of(is_news.load(Ordering::Acquire)).lets_answer();
         if flows.wait_for(goes_on).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
