@@ -102,7 +102,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut all = self.all.0.borrow_mut();
         if let Some(list) = all.get_mut(&self.session) {
-            list.retain(|other| !Rc::ptr_eq(other, &self.shared));
+            if let Some(at) = list.iter().position(|other| Rc::ptr_eq(other, &self.shared)) {
+                list.swap_remove(at);
+            }
             if list.is_empty() {
                 all.remove(&self.session);
             }
