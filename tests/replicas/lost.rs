@@ -177,12 +177,12 @@ async fn who_signed_in_elsewhere_is_not_idle_where_nobody_heard_of_it() {
     assert_eq!((a.recorder.ends(), b.recorder.ends()), (vec![], vec![]));
 }
 
-/// How often homes were written, each of them counted.
+/// Each home with its version, which changes whenever it is written. At one moment two homes may have the same version.
 fn versions(server: &Server) -> Vec<String> {
     let mut homes: Vec<String> =
         server.ask(&["--scan", "--pattern", "tenure:*:v"]).lines().map(str::to_owned).collect();
     homes.sort();
-    homes.iter().map(|home| server.ask(&["zscore", home, "#"])).collect()
+    homes.iter().map(|home| format!("{home} {}", server.ask(&["zscore", home, "#"]))).collect()
 }
 
 /// To give all that is known to a server that merely was slow would make it slower still.
