@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
@@ -166,6 +165,31 @@ impl Stopwatch {
     }
 }
 
+/// Since when something goes on that may be looked at from elsewhere, or that nothing does. As cheap as [`Stopwatch::roughly`].
+#[derive(Debug, Default)]
+pub struct Since(AtomicU64);
+
+impl Since {
+    /// It begins now.
+    pub fn begin(&self) {
+        self.0.store(Stopwatch::roughly().0.max(1), Ordering::Relaxed);
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long it has been going on, give or take 10 ms; zero while nothing does.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            began => Duration::from_micros(Stopwatch::roughly().since_us(Stopwatch(began))),
+        }
+    }
+}
+
 /// The longest that the kernel's last tick lies back, where the machine does not stall.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -220,52 +244,7 @@ impl Patience {
     }
 }
 
-/// The timer of one connection, for a library that begins a new sleep with each request and drops it soon after. As with
-/// [`Patience`], what is in tokio's wheel is one alarm, which is moved only when it has come up.
-#[derive(Clone)]
-pub struct HeadTimer {
-    alarm: Arc<Mutex<Alarm>>,
-    clock: RoughClock,
-}
-
 type Alarm = Pin<Box<tokio::time::Sleep>>;
-
-impl Default for HeadTimer {
-    fn default() -> Self {
-        let alarm = Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO))));
-        Self { alarm, clock: RoughClock::new() }
-    }
-}
-
-impl hyper::rt::Timer for HeadTimer {
-    fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep_until(self.now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(HeadSleep { deadline: deadline.into(), alarm: Arc::clone(&self.alarm) })
-    }
-}
-
-/// One sleep of a [`HeadTimer`].
-struct HeadSleep {
-    deadline: tokio::time::Instant,
-    alarm: Arc<Mutex<Alarm>>,
-}
-
-impl hyper::rt::Sleep for HeadSleep {}
-
-impl Future for HeadSleep {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        poll_alarm(self.alarm.lock().as_mut(), self.deadline, cx)
-    }
-}
 
 /// Ready once `deadline` has come, by an alarm that may have been set for another moment.
 fn poll_alarm(
@@ -342,22 +321,6 @@ mod tests {
         assert_eq!(patience.within(long, std::future::ready(7)).await, Some(7));
         let short = patience.within(Duration::from_millis(5), std::future::pending::<()>());
         assert_eq!(short.await, None, "to an earlier moment too");
-    }
-
-    #[tokio::test]
-    async fn a_connection_s_timer_wakes_for_the_sleep_that_is_waited_for() {
-        use hyper::rt::Timer;
-        let timer = HeadTimer::default();
-        for ms in [30, 5, 60] {
-            let (began, limit) = (Stopwatch::start(), Duration::from_millis(ms));
-            drop(timer.sleep(Duration::from_secs(3600)));
-            timer.sleep(limit).await;
-            assert!(began.elapsed_us() >= ms * 1000);
-        }
-        let mut long = timer.sleep(Duration::from_secs(3600));
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
-        assert!(long.as_mut().poll(cx).is_pending());
-        timer.sleep(Duration::from_millis(5)).await;
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! From a listening socket to HTTP: accepting, the PROXY protocol, TLS, HTTP/1.1 or HTTP/2.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::clock::HeadTimer;
+use super::browser::{Browser, Late, Watch};
 use crate::proxy::{Connection, Proxy};
 use crate::telemetry::{ConnectionGuard, Metrics};
 
@@ -134,22 +135,35 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(move |request| Rc::clone(&proxy).handle(request, Rc::clone(&connection)));
+        let watch = Watch::new();
+        let asked = watch.clone();
+        let service = service_fn(move |request| {
+            asked.head_came();
+            Rc::clone(&proxy).handle(request, Rc::clone(&connection))
+        });
         let serving = http1::Builder::new()
-            .timer(HeadTimer::default())
+            .timer(watch.clone())
             .header_read_timeout(HEAD)
             .max_buf_size(self.header_bytes.max(8192))
-            // A browser that closes its side has gone, as for nginx: allowed to half-close, it would not be noticed while an app
-            // says nothing, for the library does not read then.
-            .half_close(false)
-            .serve_connection(TokioIo::new(stream), service)
+            // Whether the browser closes its side, the watch sees.
+            .half_close(true)
+            .serve_connection(TokioIo::new(Browser::new(stream, watch.clone())), service)
             .with_upgrades();
-        let mut serving = std::pin::pin!(serving);
-        match unless_left(serving.as_mut(), &self.leaving).await {
-            Some(result) => return ended(result, &self.metrics),
-            None => serving.as_mut().graceful_shutdown(),
+        let mut serving = pin!(serving);
+        let mut late = Late::new(watch.clone(), HEAD);
+        let ends = unless_left(poll_fn(|cx| poll_in_time(serving.as_mut(), &mut late, cx)), &self.leaving);
+        let result = match ends.await {
+            Some(result) => result,
+            None => {
+                serving.as_mut().graceful_shutdown();
+                poll_fn(|cx| poll_in_time(serving.as_mut(), &mut late, cx)).await
+            }
+        };
+        watch.rest();
+        match result {
+            Some(result) => ended(result, &self.metrics),
+            None => self.metrics.bad_head("timeout"),
         }
-        ended(serving.await, &self.metrics);
     }
 
     async fn http2<S>(self, stream: S, connection: Rc<Connection>, proxy: Rc<Proxy>)
@@ -166,7 +180,7 @@ impl Acceptor {
             .max_header_list_size(u32::try_from(self.header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(HEAD)
             .serve_connection(TokioIo::new(stream), service);
-        let mut serving = std::pin::pin!(serving);
+        let mut serving = pin!(serving);
         match unless_left(serving.as_mut(), &self.leaving).await {
             Some(result) => return ended(result, &self.metrics),
             None => serving.as_mut().graceful_shutdown(),
@@ -177,16 +191,16 @@ impl Acceptor {
 
 /// What `serving` comes to; `None` when the gateway leaves first. A connection is polled several times for each request: whether
 /// the gateway leaves is looked at closely only when something has changed there.
-async fn unless_left<F: Future>(
-    mut serving: Pin<&mut F>,
+async fn unless_left<F: Future + Unpin>(
+    mut serving: F,
     leaving: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut changes = leaving.clone();
     // Whatever is left of the task's budget, it enlists.
-    let mut left = std::pin::pin!(tokio::task::unconstrained(changes.wait_for(|leaving| *leaving)));
+    let mut left = pin!(tokio::task::unconstrained(changes.wait_for(|leaving| *leaving)));
     let mut is_enlisted = false;
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = serving.as_mut().poll(cx) {
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = Pin::new(&mut serving).poll(cx) {
             return Poll::Ready(Some(output));
         }
         // ORDER: enlisted with this task's waker once; a change wakes it.
@@ -199,15 +213,25 @@ async fn unless_left<F: Future>(
     .await
 }
 
+/// `None` once the head of a request is late.
+fn poll_in_time<F: Future>(
+    serving: Pin<&mut F>,
+    late: &mut Late,
+    cx: &mut Context<'_>,
+) -> Poll<Option<F::Output>> {
+    match serving.poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Pin::new(late).poll(cx).map(|()| None),
+    }
+}
+
 fn ended(result: Result<(), hyper::Error>, metrics: &Metrics) {
     let Err(error) = result else { return };
-    // hyper has answered these itself (431, 400, 408), before any request of ours began.
+    // hyper has answered these itself (431, 400), before any request of ours began.
     if error.is_parse_too_large() {
         metrics.bad_head("too_large");
     } else if error.is_parse() {
         metrics.bad_head("malformed");
-    } else if error.is_timeout() {
-        metrics.bad_head("timeout");
     }
     tracing::debug!(%error, "a connection ended early");
 }

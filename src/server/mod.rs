@@ -5,6 +5,7 @@
 
 mod accept;
 mod admin_port;
+mod browser;
 mod choose;
 mod control;
 mod cuts;

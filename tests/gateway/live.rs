@@ -92,10 +92,11 @@ async fn what_a_browser_waits_for_ends_when_it_goes_away() {
     let world = World::from_text(|s| s.identity_headers = true, text).await;
     let cookie = world.signed_in("ann").await.cookie("SID").unwrap();
     // A stream on which nothing comes, and an answer that does not begin: each takes the only connection to the app.
-    for path in ["/events", "/slow"] {
+    for (line, body) in [("GET /events", ""), ("GET /slow", ""), ("POST /slow", "all of it")] {
         let mut socket = world.browser().raw_socket().await;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: SID={cookie}\r\n\r\n");
-        socket.write(head).await.unwrap();
+        let length = body.len();
+        let fields = format!("Host: app.localhost\r\nCookie: SID={cookie}\r\nContent-Length: {length}\r\n");
+        socket.write(format!("{line} HTTP/1.1\r\n{fields}\r\n{body}")).await.unwrap();
         eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 1).await;
         socket.finish().await.unwrap();
         soon("the end of the connection", socket.read_to_end()).await.unwrap();
