@@ -5,7 +5,7 @@
 //! handed to the library does no more than note when one was asked for.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -25,7 +25,7 @@ struct Watched {
     head: Since,
     /// The head of a request has come, and its answer is not over.
     is_asked: AtomicBool,
-    /// Whatever the library reckons from it, nobody looks at.
+    /// For the library, which reckons from it when an [`Endless`] sleep should end.
     base: Instant,
 }
 
@@ -49,7 +49,6 @@ impl Watch {
 
     /// The connection carries no HTTP any more.
     pub(super) fn rest(&self) {
-        self.0.head.end();
         self.0.is_asked.store(false, Ordering::Relaxed);
     }
 
@@ -107,14 +106,15 @@ impl Future for Late {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Once it was polled, an alarm that has not come up knows the task.
+        // One that is set and has not come up knows the task.
         while self.alarm.as_ref().is_none_or(|alarm| alarm.is_elapsed()) {
             let left = self.limit.saturating_sub(self.watch.0.head.elapsed());
             if left.is_zero() {
                 return Poll::Ready(());
             }
             let alarm = self.alarm.insert(Box::pin(sleep(left)));
-            if alarm.as_mut().poll(cx).is_pending() {
+            // Whatever is left of the task's budget: an alarm that was put off would not be set, nor seem to have come up.
+            if pin!(tokio::task::unconstrained(alarm)).poll(cx).is_pending() {
                 break;
             }
         }
@@ -177,7 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Browser<S> {
         }
         let read = match (Pin::new(&mut self.stream).poll_read(cx, room), ahead) {
             (read, None) => read,
-            // What failed fails again.
+            // What failed fails again, or is the end from now on.
             (_, Some(_)) => Poll::Ready(Ok(())),
         };
         self.is_read = read.is_pending();
@@ -310,7 +310,7 @@ mod tests {
         let watch = Watch::new();
         let mut late = Late::new(watch.clone(), limit);
         let never = Duration::from_millis(150);
-        for idle in [|_: &Watch| {}, Watch::head_came, Watch::rest] {
+        for idle in [|_: &Watch| {}, Watch::head_came] {
             idle(&watch);
             assert!(tokio::time::timeout(never, &mut late).await.is_err(), "nothing is awaited");
         }
@@ -325,5 +325,65 @@ mod tests {
         late.await;
         // The kernel's tick lies back.
         assert!(began.elapsed_us() >= 50_000);
+    }
+
+    #[tokio::test]
+    async fn a_head_is_late_also_where_a_task_has_used_up_its_budget() {
+        let watch = Watch::new();
+        let mut late = Late::new(watch.clone(), Duration::from_millis(30));
+        watch.head_is_awaited();
+        let mut has_budget = true;
+        let spent = poll_fn(move |cx| {
+            while let (true, Poll::Ready(piece)) = (has_budget, tokio::task::coop::poll_proceed(cx)) {
+                piece.made_progress();
+            }
+            has_budget = false;
+            Pin::new(&mut late).poll(cx)
+        });
+        tokio::time::timeout(Duration::from_secs(10), tokio::spawn(spent)).await.expect("it is").unwrap();
+    }
+
+    /// The library itself: what it does with the timer and with the bytes is what the watch lives by.
+    #[tokio::test]
+    async fn the_library_tells_when_it_waits_for_a_head() {
+        let limit = Duration::from_millis(100);
+        let (mut browser, stream) = duplex(1024);
+        let watch = Watch::new();
+        let asked = watch.clone();
+        let service = hyper::service::service_fn(move |_| {
+            asked.head_came();
+            async move {
+                tokio::time::sleep(limit * 2).await;
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(String::from("late, but here")))
+            }
+        });
+        let serving = hyper::server::conn::http1::Builder::new()
+            .timer(watch.clone())
+            .header_read_timeout(limit)
+            .half_close(true)
+            .serve_connection(hyper_util::rt::TokioIo::new(Browser::new(stream, watch.clone())), service);
+        let mut serving = pin!(serving);
+        let mut late = Late::new(watch, limit);
+        let mut served = pin!(poll_fn(|cx| match serving.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending => Pin::new(&mut late).poll(cx).map(|()| None),
+        }));
+        let mut answers = Vec::new();
+        let asking = async {
+            for _ in 0..2 {
+                browser.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+                let mut answer = vec![0; 1024];
+                let count = browser.read(&mut answer).await.unwrap();
+                answers.push(String::from_utf8_lossy(&answer[..count]).ends_with("late, but here"));
+            }
+            browser.write_all(b"GET / HT").await.unwrap();
+        };
+        tokio::select! {
+            ended = &mut served => panic!("cut off: {ended:?}"),
+            () = asking => {}
+        }
+        assert_eq!(answers, [true, true], "an answer may take longer than a head");
+        let late = tokio::time::timeout(Duration::from_secs(10), served).await.expect("ends");
+        assert!(late.is_none(), "by the time-out, not by {late:?}");
     }
 }

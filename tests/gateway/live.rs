@@ -100,7 +100,7 @@ async fn what_a_browser_waits_for_ends_when_it_goes_away() {
         eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 1).await;
         socket.finish().await.unwrap();
         soon("the end of the connection", socket.read_to_end()).await.unwrap();
-        eventually(PATIENCE, async || world.app.open_streams() == 0).await;
+        eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 0).await;
     }
     assert_eq!(world.browser().fetch("/poll").await.status, 200, "the connection's place is free");
     assert_eq!(world.only_session_of("ann").live_connections, 0);
