@@ -250,7 +250,7 @@ measure() {
     who, ticks / hz * 1e6 / $2, $2 / ($4 / 1e6), $8 / 1e3, $9 / 1e3 }' <<<"$sums"
 }
 
-# Medians over the rounds, and ratios of CPU per request to nginx's.
+# Medians over the rounds; of CPU per request also the median of what each round had beside nginx's in the same round.
 table() {
   awk -v order="$CONTENDERS" '
     function sorted(list, n, i, j, x) {
@@ -263,13 +263,13 @@ table() {
     }
     { n = ++count[$1]; for (c = 2; c <= 5; c++) value[$1, c, n] = $c + 0 }
     END {
-      base = count["nginx"] ? column("nginx", 2) : 0
       printf "| %-16s | CPU us/request |   (min to max) | requests/s | p50 ms | p99 ms | CPU to nginx |\n", "contender"
       print "|---|--:|--:|--:|--:|--:|--:|"
       for (w = 1; w <= split(order, names, " "); w++) {
         who = names[w]; cpu = column(who, 2); low = one[1]; high = one[count[who]]
+        for (i = 1; i <= count["nginx"]; i++) value[who, 6, i] = value[who, 2, i] / value["nginx", 2, i]
         printf "| %-16s | %14.2f | %5.2f to %5.2f | %10.0f | %6.2f | %6.2f | %12s |\n", who, cpu, low, high,
-          column(who, 3), column(who, 4), column(who, 5), base ? sprintf("%.2f", cpu / base) : "-"
+          column(who, 3), column(who, 4), column(who, 5), count["nginx"] ? sprintf("%.2f", column(who, 6)) : "-"
       }
     }' "$DIR/results"
 }
