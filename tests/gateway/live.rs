@@ -93,14 +93,16 @@ async fn what_a_browser_waits_for_ends_when_it_goes_away() {
     let cookie = world.signed_in("ann").await.cookie("SID").unwrap();
     // A stream on which nothing comes, and an answer that does not begin: each takes the only connection to the app.
     for (line, body) in [("GET /events", ""), ("GET /slow", ""), ("POST /slow", "all of it")] {
+        let before = world.app.waiting();
         let mut socket = world.browser().raw_socket().await;
         let length = body.len();
         let fields = format!("Host: app.localhost\r\nCookie: SID={cookie}\r\nContent-Length: {length}\r\n");
         socket.write(format!("{line} HTTP/1.1\r\n{fields}\r\n{body}")).await.unwrap();
-        eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 1).await;
+        // The app itself goes on waiting when nobody waits for it any more.
+        eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == before + 1).await;
         socket.finish().await.unwrap();
         soon("the end of the connection", socket.read_to_end()).await.unwrap();
-        eventually(PATIENCE, async || world.app.open_streams() + world.app.waiting() == 0).await;
+        eventually(PATIENCE, async || world.app.open_streams() == 0).await;
     }
     assert_eq!(world.browser().fetch("/poll").await.status, 200, "the connection's place is free");
     assert_eq!(world.only_session_of("ann").live_connections, 0);
