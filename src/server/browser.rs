@@ -171,7 +171,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Browser<S> {
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let ahead = self.ahead.take();
+        let ahead = self.ahead.take_if(|_| room.remaining() > 0);
         if let Some(byte) = ahead {
             room.put_slice(&[byte]);
         }
