@@ -216,7 +216,7 @@ impl RoughClock {
 /// A time-out for one thing after the other. It is put into tokio's wheel only when an earlier one has come up, while each new
 /// timer, and each that is moved, would be put there and taken out again.
 pub struct Patience {
-    alarm: Alarm,
+    alarm: Pin<Box<tokio::time::Sleep>>,
     clock: RoughClock,
 }
 
@@ -243,8 +243,6 @@ impl Patience {
         })
     }
 }
-
-type Alarm = Pin<Box<tokio::time::Sleep>>;
 
 /// Ready once `deadline` has come, by an alarm that may have been set for another moment.
 fn poll_alarm(
