@@ -64,10 +64,11 @@ level = "warn"
 /// What is printed when everything listens. SECURITY: `token` is the demonstration's own, made anew at each start.
 #[must_use]
 pub fn banner(at: &Addresses, token: &str) -> String {
-    let Addresses { gateway, admin, .. } = at;
+    let Addresses { gateway, admin, app } = at;
     format!(
         r#"Open http://{gateway}/ and sign in as ann, bob or admin; the password is the name.
-The app behind knows no limits. The gateway before it: idle 20 s, sign in again after 90 s, 2 browsers a user.
+The app behind it, at http://{app}/, knows no limits.
+The gateway sets three: idle 20 s, sign in again after 90 s, 2 browsers a user.
 
   idle       leave the page alone for 20 s: its clock is closed with 4401 idle_timeout. The polling does not count.
   re-login   click on for 90 s: you must sign in again all the same.
@@ -112,6 +113,7 @@ mod tests {
             ("sign in again after 90 s", "force_relogin = \"90s\""),
             ("2 browsers a user", "max_concurrent = 2"),
             ("http://127.0.0.1:1/", "http = \"127.0.0.1:1\""),
+            ("at http://127.0.0.1:3/", "upstream = \"http://127.0.0.1:3\""),
             ("http://127.0.0.1:2/v1/sessions", "listen = \"127.0.0.1:2\""),
         ] {
             assert!(banner.contains(said), "{said}");

@@ -22,6 +22,7 @@ async fn the_banner_tells_the_truth() {
     let banner = demo.out();
     assert!(banner.lines().count() <= 20, "{banner}");
     let (gateway, admin) = (address(&banner, "Open http://"), address(&banner, "counts     curl -s http://"));
+    let app = address(&banner, "The app behind it, at http://");
     let (_, rest) = banner.split_once("TENURE_TOKEN=").unwrap();
     let token = rest.lines().next().unwrap().to_owned();
 
@@ -53,9 +54,15 @@ async fn the_banner_tells_the_truth() {
     assert_eq!(text(&done.stdout), "2 ended\n", "{}", text(&done.stderr));
     assert_eq!(ended(&mut clock).await, (4401, "revoked".to_owned()));
 
+    let alone = [0, 1, 2].map(|_| Browser::at(app));
+    for browser in &alone {
+        sign_in(browser).await;
+    }
+    assert_eq!(alone[0].navigate("/").await.status, 200, "the app without the gateway has a limit");
+
     demo.signal(Signal::INT);
     assert_eq!(demo.ends().await.code(), Some(0));
-    for address in [gateway, admin] {
+    for address in [gateway, admin, app] {
         eventually(PATIENCE, async || TcpStream::connect(address).await.is_err()).await;
     }
     assert!(!demo.err().contains("ERROR") && !demo.err().contains("WARN"), "{}", demo.err());
