@@ -140,3 +140,56 @@ fn names_in(trailer: &HeaderValue) -> impl Iterator<Item = HeaderName> {
     let text = trailer.to_str().unwrap_or_default();
     text.split(',').filter_map(|name| name.trim().parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_say_what_is_told_by_the_fields_name() {
+        let identity = [HeaderName::from_static("x-session-user")];
+        let goes_on = |name: &str, trusted| !is_dropped(&name.parse().unwrap(), &identity, trusted);
+        let from_nobody = [
+            "keep-alive",
+            "proxy-authorization",
+            "transfer-encoding",
+            "tenure-user",
+            "tenure_user",
+            "expect",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded_host",
+            "x-forwarded-proto",
+            "x_real_ip",
+            "x_session_user",
+            "x-session_user",
+        ];
+        let from_proxies = ["x-session-user", "x-real-ip", "x-forwarded-port", "x-client-ip"];
+        let from_all = ["accept", "authorization", "user-agent", "x-session-users", "x_custom", "tenures"];
+        for (names, of_browser, of_proxy) in
+            [(&from_nobody[..], false, false), (&from_proxies, false, true), (&from_all, true, true)]
+        {
+            for name in names {
+                assert_eq!((goes_on(name, false), goes_on(name, true)), (of_browser, of_proxy), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_is_told_by_what_is_known_of_its_length() {
+        let length = |text: &'static str| Some(HeaderValue::from_static(text));
+        let form = |bytes: &'static str| Upload::Full(Some(bytes.into()));
+        let cases = [
+            (Upload::Empty, None, Ok(Sending::Nothing)),
+            (Upload::Empty, length("0"), Ok(Sending::Length(0))),
+            (Upload::Empty, length("many"), Err(BadRequest::Framing)),
+            (Upload::Empty, length("18446744073709551616"), Err(BadRequest::Framing)),
+            (form("user=ann"), length("3"), Ok(Sending::Length(8))),
+            (form("user=ann"), None, Ok(Sending::Length(8))),
+            (Upload::Full(None), None, Ok(Sending::Length(0))),
+        ];
+        for (at, (upload, length, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(sending(&upload, length.as_ref()), expected, "{at}");
+        }
+    }
+}

@@ -162,7 +162,11 @@ impl Acceptor {
         watch.rest();
         match result {
             Some(result) => ended(result, &self.metrics),
-            None => self.metrics.bad_head("timeout"),
+            None if watch.head_has_begun() => {
+                self.metrics.bad_head("timeout");
+                tracing::debug!("a request's head took too long");
+            }
+            None => tracing::debug!("an idle connection was closed"),
         }
     }
 

@@ -25,6 +25,8 @@ struct Watched {
     head: Since,
     /// The head of a request has come, and its answer is not over.
     is_asked: AtomicBool,
+    /// Something of the head that is awaited has come.
+    has_begun: AtomicBool,
     /// For the library, which reckons from it when an [`Endless`] sleep should end.
     base: Instant,
 }
@@ -32,7 +34,8 @@ struct Watched {
 impl Watch {
     pub(super) fn new() -> Self {
         let base = sleep(Duration::ZERO).deadline().into_std();
-        Self(Arc::new(Watched { head: Since::default(), is_asked: AtomicBool::new(false), base }))
+        let (is_asked, has_begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Watched { head: Since::default(), is_asked, has_begun, base }))
     }
 
     /// The head of a request has come.
@@ -44,7 +47,13 @@ impl Watch {
     /// The library waits for the head of a request.
     fn head_is_awaited(&self) {
         self.0.is_asked.store(false, Ordering::Relaxed);
+        self.0.has_begun.store(false, Ordering::Relaxed);
         self.0.head.begin();
+    }
+
+    /// Whether something of the head that is awaited has come. What came together with the request before does not count.
+    pub(super) fn head_has_begun(&self) -> bool {
+        self.0.has_begun.load(Ordering::Relaxed)
     }
 
     /// The connection carries no HTTP any more.
@@ -171,6 +180,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Browser<S> {
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
         let ahead = self.ahead.take_if(|_| room.remaining() > 0);
         if let Some(byte) = ahead {
             room.put_slice(&[byte]);
@@ -181,6 +191,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Browser<S> {
             (_, Some(_)) => Poll::Ready(Ok(())),
         };
         self.is_read = read.is_pending();
+        if room.filled().len() > before && !self.watch.is_asked() {
+            self.watch.0.has_begun.store(true, Ordering::Relaxed);
+        }
         read
     }
 }
@@ -363,7 +376,7 @@ mod tests {
             .half_close(true)
             .serve_connection(hyper_util::rt::TokioIo::new(Browser::new(stream, watch.clone())), service);
         let mut serving = pin!(serving);
-        let mut late = Late::new(watch, limit);
+        let (seen, mut late) = (watch.clone(), Late::new(watch, limit));
         let mut served = pin!(poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending => Pin::new(&mut late).poll(cx).map(|()| None),
@@ -376,14 +389,16 @@ mod tests {
                 let count = browser.read(&mut answer).await.unwrap();
                 answers.push(String::from_utf8_lossy(&answer[..count]).ends_with("late, but here"));
             }
-            browser.write_all(b"GET / HT").await.unwrap();
         };
         tokio::select! {
             ended = &mut served => panic!("cut off: {ended:?}"),
             () = asking => {}
         }
         assert_eq!(answers, [true, true], "an answer may take longer than a head");
+        assert!(!seen.head_has_begun(), "the connection is idle");
+        browser.write_all(b"GET / HT").await.unwrap();
         let late = tokio::time::timeout(Duration::from_secs(10), served).await.expect("ends");
         assert!(late.is_none(), "by the time-out, not by {late:?}");
+        assert!(seen.head_has_begun());
     }
 }
