@@ -1,7 +1,7 @@
 //! What the session table costs with a thousand, a million and ten million sessions in it: a growing table must not
 //! make a request slower than memory itself does.
 //!
-//! `cargo bench --bench table`, which takes some minutes and about 8 GB; `TENURE_BENCH_SESSIONS=1000000` for fewer.
+//! `cargo bench --bench table`, which takes some ten minutes and about 8 GB; `TENURE_BENCH_SESSIONS=1000000` for fewer.
 
 #[path = "../tests/store_support/mod.rs"]
 mod store_support;
@@ -14,10 +14,14 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use store_support::{AT, book, identity, key, newcomer, secs};
 use tenure::session::identity::Identity;
 use tenure::session::{EndReason, Policy};
-use tenure::store::{Filter, Table};
+use tenure::store::{Filter, StateFilter, Table};
 
 /// Two sessions a user, as DESIGN's budget of memory has it.
 const SESSIONS_A_USER: u64 = 2;
+
+/// The library's own number, and its least.
+const SAMPLES: usize = 100;
+const SAMPLES_OF_WALKS: usize = 10;
 
 /// Hears nothing: what an observer does is measured elsewhere.
 struct Deaf;
@@ -71,16 +75,21 @@ fn measure(c: &mut Criterion, sessions: u64) {
         });
     });
     group.bench_function(id("miss"), |b| b.iter(|| table.look_up(key(black_box(sessions + 1)), AT).0));
-    group.bench_function(id("list a user's sessions"), |b| {
-        b.iter(|| {
-            let Identity { user, tenant, .. } = user(walk.next());
-            let filter = Filter { user: Some(vec![user]), tenant: Some(vec![tenant]), ..Filter::default() };
-            table.list(&filter, None, 100, AT).items.len()
-        });
-    });
+    // What walks over all users or all sessions: of ten million that takes seconds.
+    group.sample_size(SAMPLES_OF_WALKS);
+    let mut of_user = |state| {
+        let Identity { user, tenant, .. } = user(walk.next());
+        let filter =
+            Filter { user: Some(vec![user]), tenant: Some(vec![tenant]), state, ..Filter::default() };
+        table.list(&filter, None, 100, AT).items.len()
+    };
+    group
+        .bench_function(id("list a user's live sessions"), |b| b.iter(|| of_user(Some(StateFilter::Active))));
+    group.bench_function(id("list a user's sessions, ended ones too"), |b| b.iter(|| of_user(None)));
     group.bench_function(id("first page of all"), |b| {
         b.iter(|| table.list(&Filter::default(), None, 100, AT).items.len());
     });
+    group.sample_size(SAMPLES);
     let mut fresh = sessions + 2;
     group.bench_function(id("sign in and end"), |b| {
         b.iter_batched(
