@@ -2,7 +2,7 @@
 # Builds the image of the Dockerfile and runs it, without pulling anything: the builder stage stands on a base made
 # here (debootstrap, this machine's Rust toolchain, vendored crates) in place of the official Rust image.
 #
-#   tests/docker.sh          needs root, docker, dockerd, debootstrap; 10 to 20 minutes and 6 GiB below TMPDIR
+#   tests/docker.sh          needs root, docker, dockerd, debootstrap; 20 to 40 minutes and 8 GiB below TMPDIR
 #
 # A docker daemon of its own is started in a temporary folder and ended at the end. Where docker is not installed the
 # script says so and ends with 0.
@@ -50,7 +50,7 @@ make_builder() {
   local root=$DIR/root mirror sysroot
   # shellcheck disable=SC2016 # the place is filled in by apt-get
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | head -1)
-  debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates bookworm "$root" "$mirror" >"$DIR/debootstrap.log" ||
+  debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates,curl,llvm-19 bookworm "$root" "$mirror" >"$DIR/debootstrap.log" ||
     { tail -5 "$DIR/debootstrap.log" >&2; fail "no base could be made"; }
   sysroot=$(rustc --print sysroot)
   mkdir -p "$root/usr/local/rust" "$root/cargo"

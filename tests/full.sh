@@ -15,7 +15,7 @@ TENURE_FUZZ=1000000 cargo test --locked --test fuzz
 TENURE_DIFFERENTIAL=1000000 cargo test --locked --test differential
 bash tests/openapi.sh
 bash tests/docker.sh
-bash benches/side-by-side/guided.sh
+bash benches/guided.sh
 ROUNDS=5 CONTENDERS="nginx haproxy haproxy-stick haproxy-tcp tenure tenure-guided tenure-anonymous tenure-vault" \
   bash benches/side-by-side/run.sh
 ROUNDS=5 CONTENDERS="nginx tenure tenure-redis tenure-paused" bash benches/side-by-side/run.sh
