@@ -177,7 +177,8 @@ sign_in() {
 # What browsers send with a navigation, and with a fetch.
 NAVIGATION=(-H 'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36'
   -H 'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
-  -H 'Accept-Encoding: gzip, deflate, br' -H 'Accept-Language: de-DE,de;q=0.9,en;q=0.8' -H 'Cache-Control: max-age=0' -H 'Connection: keep-alive'
+  -H 'Accept-Encoding: gzip, deflate, br' -H 'Accept-Language: de-DE,de;q=0.9,en;q=0.8'
+  -H 'Cache-Control: max-age=0' -H 'Connection: keep-alive'
   -H 'Sec-Ch-Ua: "Chromium";v="140", "Not A Brand";v="24"' -H 'Sec-Ch-Ua-Mobile: ?0' -H 'Sec-Ch-Ua-Platform: "Linux"'
   -H 'Sec-Fetch-Dest: document' -H 'Sec-Fetch-Mode: navigate' -H 'Sec-Fetch-Site: same-origin' -H 'Sec-Fetch-User: ?1'
   -H 'Upgrade-Insecure-Requests: 1')
@@ -210,7 +211,8 @@ rest() {
   get 200 --data-binary "@$DIR/form" -H 'Transfer-Encoding: chunked' -H "Cookie: $SESSION" "$origin/login?n=[1-$seldom]"
   curl -sk -m 2 -o /dev/null -H "Cookie: $SESSION" "$origin/events" || [ $? = 28 ]
   curl -sk -m 2 -o /dev/null --http1.1 -H "Cookie: $SESSION" -H "Origin: $origin" \
-    -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$origin/ws" || [ $? = 28 ]
+    -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+    -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$origin/ws" || [ $? = 28 ]
 }
 
 train() {
