@@ -5,11 +5,12 @@
 #   benches/guided.sh        writes target/guided/tenure; takes some ten minutes on two cores, twice that on slow ones
 #
 # The load is people before the app of `tenure demo`: they sign in, look at pages with the heads that browsers send, fetch what
-# a page needs, poll, upload, follow an event stream and a WebSocket, over HTTP/1.1, TLS and HTTP/2, with the app's cookie on
-# its way and kept in the vault. What it does not touch (start-up, commands, the admin API) is built for size.
+# a page needs, poll, upload, follow an event stream and a WebSocket, over HTTP/1.1 and HTTP/2, with TLS and without, behind a
+# balancer that speaks the PROXY protocol and without one, with the app's cookie on its way and kept in the vault. What it does not
+# touch (start-up, commands, the admin API, what is done with Redis) is built for size.
 #
-# Needs cargo, curl, openssl, and an llvm-profdata that reads what this rustc writes: the toolchain's own or Debian's llvm-19.
-# Without one it is installed, by rustup where that is there and as Debian's package otherwise.
+# For Linux. Needs cargo, curl, openssl, and an llvm-profdata that reads what this rustc writes: the toolchain's own or Debian's
+# llvm-19. Without one it is installed, by rustup where that is there and as Debian's package otherwise.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -42,7 +43,7 @@ profdata() {
     command -v "$tool" && return
   done
   if command -v rustup >/dev/null; then
-    rustup --quiet component add llvm-tools >&2 && echo "$own" && return
+    rustup --quiet component add llvm-tools >&2 && command -v "$own" && return
   fi
   local root=()
   [ "$(id -u)" = 0 ] || root=(sudo -n)
@@ -94,7 +95,8 @@ start_app() {
   [ -n "$APP" ] || fail "the demonstration does not say where its app is"
 }
 
-# start_gateway LEVEL: logs from that level on, so with "info" a line for each request, as it is by default.
+# start_gateway LEVEL PROXIED: logs from that level on, so with "info" a line for each request, as it is by default; `true` has it
+# demand the PROXY protocol.
 start_gateway() {
   free_port; HTTP=$PORT_FOUND
   free_port; HTTPS=$PORT_FOUND
@@ -104,6 +106,7 @@ start_gateway() {
 http = "127.0.0.1:$HTTP"
 https = "127.0.0.1:$HTTPS"
 certificates = [{ cert = "cert.pem", key = "key.pem" }]
+proxy_protocol = $2
 workers = 1
 $(app crm 127.0.0.1 track)
 $(app vault localhost vault)
@@ -118,6 +121,8 @@ delay = "0s"
 [log]
 level = "$1"
 END
+  CURL=(curl -s -k)
+  [ "$2" = false ] || CURL+=(--haproxy-protocol)
   rm -rf "$DIR/data"
   start "$BUILT" serve --config "$DIR/config.toml"
   for _ in $(seq 200); do
@@ -153,14 +158,15 @@ END
 stop_gateway() {
   kill "$STARTED_PID"
   wait "$STARTED_PID" || fail "the gateway ended with $?"
+  unset 'STARTED[-1]'
 }
 
-# get STATUS ARGUMENTS...: with curl, which reports its progress where it makes several requests at once; every answer must have
-# that status.
+# get STATUS ARGUMENTS...: every answer must have that status; curl says 000 where there was none. (With -Z it reports its progress
+# in spite of -s: hence 2>/dev/null.)
 get() {
   local status=$1 got
   shift
-  got=$(curl -s -k -o /dev/null -w '%{http_code}\n' "$@" 2>/dev/null | sort | uniq -c | tr -s ' ')
+  got=$("${CURL[@]}" -o /dev/null -w '%{http_code}\n' "$@" 2>/dev/null | sort | uniq -c | tr -s ' ') || true
   [[ $got =~ ^\ [0-9]+\ $status$ ]] || fail "answers that are not $status alone:$got ($*)"
 }
 
@@ -172,6 +178,14 @@ sign_in() {
   # A jar's line has seven fields; that of a cookie which scripts may not read begins like a comment.
   SESSION=$(awk 'NF == 7 { printf "%s%s=%s", between, $6, $7; between = "; " }' "$DIR/jar")
   [ -n "$SESSION" ] || fail "no session for $2"
+}
+
+# follow STATUS ARGUMENTS...: what goes on until one leaves it, as we do after two seconds.
+follow() {
+  local status=$1 got
+  shift
+  got=$("${CURL[@]}" -m 2 -o /dev/null -w '%{http_code}' "$@") && fail "it ended by itself: $*"
+  [ "$got" = "$status" ] || fail "$got, not $status ($*)"
 }
 
 # What browsers send with a navigation, and with a fetch.
@@ -204,30 +218,33 @@ rest() {
   get 200 -H "Cookie: $SESSION" "$origin/.tenure/status?n=[1-$seldom]"
   get 200 -I -H "Cookie: $SESSION" "$origin/?n=[1-$seldom]"
   # A connection for each, a refused cookie, forms with a length and in chunks.
-  get 200 -H 'Connection: close' -H "Cookie: $SESSION" "$origin/?n=[1-$seldom]"
+  get 200 --http1.1 -H 'Connection: close' -H "Cookie: $SESSION" "$origin/?n=[1-$seldom]"
   get 302 -H "Cookie: $COOKIE=never-issued" "$origin/?n=[1-$seldom]"
   head -c 5000 /dev/zero | tr '\0' x >"$DIR/form"
   get 200 --data-binary "@$DIR/form" -H "Cookie: $SESSION" "$origin/login?n=[1-$seldom]"
   get 200 --data-binary "@$DIR/form" -H 'Transfer-Encoding: chunked' -H "Cookie: $SESSION" "$origin/login?n=[1-$seldom]"
-  curl -sk -m 2 -o /dev/null -H "Cookie: $SESSION" "$origin/events" || [ $? = 28 ]
-  curl -sk -m 2 -o /dev/null --http1.1 -H "Cookie: $SESSION" -H "Origin: $origin" \
-    -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
-    -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$origin/ws" || [ $? = 28 ]
+  follow 200 -H "Cookie: $SESSION" "$origin/events"
+  follow 101 --http1.1 -H "Cookie: $SESSION" -H "Origin: $origin" -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' "$origin/ws"
 }
 
 train() {
+  # Nothing here is for a proxy that curl may have been told of.
+  export no_proxy='*' NO_PROXY='*'
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost \
     -keyout "$DIR/key.pem" -out "$DIR/cert.pem" 2>/dev/null
   start_app
-  local level host
-  for level in warn info; do
+  local log level proxied host
+  for log in "warn false" "info false" "info true"; do
+    read -r level proxied <<<"$log"
     for host in 127.0.0.1 localhost; do
-      say "load: $host, logs from \"$level\" on"
-      start_gateway "$level"
+      say "load: $host, logs from \"$level\" on, PROXY protocol: $proxied"
+      start_gateway "$level" "$proxied"
       sign_in "http://$host:$HTTP" ann
       pages "http://$host:$HTTP"
       rest "http://$host:$HTTP"
       sign_in "https://$host:$HTTPS" bob
+      pages "https://$host:$HTTPS" --http1.1
       pages "https://$host:$HTTPS" --http2 -Z --parallel-max 8
       rest "https://$host:$HTTPS"
       stop_gateway
@@ -253,4 +270,4 @@ main() {
   echo "$TARGET/tenure"
 }
 
-[ "${BASH_SOURCE[0]}" != "$0" ] || main
+main

@@ -19,7 +19,7 @@ use tenure::store::{Filter, StateFilter, Table};
 /// Two sessions a user, as DESIGN's budget of memory has it.
 const SESSIONS_A_USER: u64 = 2;
 
-/// The library's own number, and its least.
+/// Criterion's default, and its minimum.
 const SAMPLES: usize = 100;
 const SAMPLES_OF_WALKS: usize = 10;
 

@@ -50,7 +50,8 @@ make_builder() {
   local root=$DIR/root mirror sysroot
   # shellcheck disable=SC2016 # the place is filled in by apt-get
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | head -1)
-  debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates,curl,llvm-19 bookworm "$root" "$mirror" >"$DIR/debootstrap.log" ||
+  debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates,curl,llvm-19 bookworm "$root" "$mirror" \
+    >"$DIR/debootstrap.log" ||
     { tail -5 "$DIR/debootstrap.log" >&2; fail "no base could be made"; }
   sysroot=$(rustc --print sysroot)
   mkdir -p "$root/usr/local/rust" "$root/cargo"

@@ -9,7 +9,7 @@
 # haproxy-tcp (mode tcp, the floor), tenure (every request carries a live session), tenure-anonymous (the same binary
 # and requests without a cookie: the difference is what enforcement costs), tenure-vault (the app's cookies stay in the
 # gateway). Only when named: tenure-redis (sessions shared over a Redis of the run's own), tenure-paused (the same while that
-# Redis is stopped), tenure-guided (as tenure, but the program that guided.sh built), bare (the library's two halves and
+# Redis is stopped), tenure-guided (as tenure, but the program of benches/guided.sh), bare (the library's two halves and
 # nothing else; needs cargo build --release --example bare).
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
@@ -32,8 +32,6 @@ TENURE=${TENURE:-${CARGO_TARGET_DIR:-$HERE/../../target}/release/tenure}
 GUIDED=${CARGO_TARGET_DIR:-$HERE/../../target}/guided/tenure
 BODY_BYTES=1024
 PROXY_CORE=0
-# Seconds that a contender has to end by itself: a drain would hold the run up.
-ENDS_WITHIN=2
 
 DIR=$(mktemp -d)
 STARTED=()
@@ -152,9 +150,12 @@ stop_contender() {
   [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID"
   REDIS_PID=
   kill "$STARTED_PID"
-  for _ in $(seq $((ENDS_WITHIN * 20))); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
+  # Two seconds to end by itself: a drain would hold the run up.
+  for _ in $(seq 40); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
   kill -9 "$STARTED_PID" 2>/dev/null || true
   wait "$STARTED_PID" 2>/dev/null || true
+  # The upstream alone goes on.
+  STARTED=("${STARTED[0]}")
 }
 
 # CPU time of a process and its children so far, in clock ticks.
@@ -281,7 +282,7 @@ prepare() {
   if [[ $CONTENDERS = *tenure* ]]; then
     [ -x "$TENURE" ] || fail "$TENURE is missing: run \"cargo build --release\" first"
   fi
-  [[ $CONTENDERS != *tenure-guided* ]] || [ -x "$GUIDED" ] || fail "$GUIDED is missing: run guided.sh first"
+  [[ $CONTENDERS != *tenure-guided* ]] || [ -x "$GUIDED" ] || fail "$GUIDED is missing: run benches/guided.sh first"
   install_missing
   PATH=$PATH:/usr/sbin
   BODY=$(head -c $BODY_BYTES /dev/zero | tr '\0' x)
@@ -304,4 +305,4 @@ main() {
   table
 }
 
-[ "${BASH_SOURCE[0]}" != "$0" ] || main
+main

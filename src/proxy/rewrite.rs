@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_told_by_what_is_known_of_its_length() {
+    fn a_body_at_hand_is_told_by_its_length() {
         let length = |text: &'static str| Some(HeaderValue::from_static(text));
         let form = |bytes: &'static str| Upload::Full(Some(bytes.into()));
         let cases = [

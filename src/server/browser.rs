@@ -51,7 +51,7 @@ impl Watch {
         self.0.head.begin();
     }
 
-    /// Whether something of the head that is awaited has come. What came together with the request before does not count.
+    /// Whether something of the head that is awaited has come. What came before the last answer was over does not count.
     pub(super) fn head_has_begun(&self) -> bool {
         self.0.has_begun.load(Ordering::Relaxed)
     }
@@ -191,7 +191,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Browser<S> {
             (_, Some(_)) => Poll::Ready(Ok(())),
         };
         self.is_read = read.is_pending();
-        if room.filled().len() > before && !self.watch.is_asked() {
+        if room.filled().len() > before {
             self.watch.0.has_begun.store(true, Ordering::Relaxed);
         }
         read
