@@ -1,7 +1,7 @@
 //! What the session table costs with a thousand, a million and ten million sessions in it: a growing table must not
 //! make a request slower than memory itself does.
 //!
-//! `cargo bench --bench table`, which takes some ten minutes and about 8 GB; `TENURE_BENCH_SESSIONS=1000000` for fewer.
+//! `cargo bench --bench table`, which takes some ten minutes and about 11 GB; `TENURE_BENCH_SESSIONS=1000000` for fewer.
 
 #[path = "../tests/store_support/mod.rs"]
 mod store_support;
