@@ -45,7 +45,9 @@ pub(super) async fn list(
         &caller,
     )?;
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-    let page = admin.table.list(&filter, after, limit(query.limit)?, admin.clock.now());
+    let limit = limit(query.limit)?;
+    let list = move |admin: &Admin| admin.table.list(&filter, after, limit, admin.clock.now());
+    let page = admin.walk(&admin.turns.list, list).await?;
     let items = page.items.into_iter().map(|view| SessionDocument::new(view, &caller)).collect();
     Ok(Json(SessionList { items, next: page.next.map(write_cursor) }))
 }
@@ -133,7 +135,7 @@ pub(super) async fn revoke(
         return Err(Problem::bad_request("an empty filter means everyone: say \"everyone\": true"));
     }
     let except = request.except.iter().map(|id| session_id(id)).collect::<Result<Vec<SessionId>, _>>()?;
-    revoke_filter(&admin, &caller, &filter, &except, request.dry_run).await.map(Json)
+    revoke_filter(&admin, caller, filter, except, request.dry_run).await.map(Json)
 }
 
 /// Ends every session of a user.
@@ -162,24 +164,27 @@ pub(super) async fn end_of_user(
         only_tenant: caller.tenant.clone(),
         ..Filter::default()
     };
-    revoke_filter(&admin, &caller, &filter, &[], false).await.map(Json)
+    revoke_filter(&admin, caller, filter, Vec::new(), false).await.map(Json)
 }
 
 async fn revoke_filter(
     admin: &Admin,
-    caller: &Caller,
-    filter: &Filter,
-    except: &[SessionId],
+    caller: Caller,
+    filter: Filter,
+    except: Vec<SessionId>,
     dry_run: bool,
 ) -> Result<Revoked, Problem> {
     // ORDER: before the sessions are looked for, some of which may be read only afterwards.
     let knows_all = admin.gateway.knows_all();
-    let by: Arc<str> = caller.name.as_str().into();
-    let RevokeOutcome { matched, ended } =
-        admin.table.revoke(filter, except, dry_run, &by, admin.clock.now());
-    let detail =
-        format!("{filter} except={} matched={matched} ended={} dry_run={dry_run}", except.len(), ended.len());
-    admin.did(caller, "revoke", &detail);
+    let revoke = move |admin: &Admin| {
+        let by: Arc<str> = caller.name.as_str().into();
+        let outcome = admin.table.revoke(&filter, &except, dry_run, &by, admin.clock.now());
+        let (spared, matched, ended) = (except.len(), outcome.matched, outcome.ended.len());
+        let detail = format!("{filter} except={spared} matched={matched} ended={ended} dry_run={dry_run}");
+        admin.did(&caller, "revoke", &detail);
+        outcome
+    };
+    let RevokeOutcome { matched, ended } = admin.walk(&admin.turns.revoke, revoke).await?;
     // Also where nothing was left to end: somebody else's revocation may have ended it a moment ago, and not be safe yet.
     if !dry_run {
         in_force(admin, ENDED).await?;

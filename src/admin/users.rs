@@ -34,8 +34,10 @@ pub(super) async fn list(
         tenants.get_or_insert_with(|| vec![own.clone()]).retain(|tenant| tenant == own);
     }
     let part = query.q.as_deref().map(str::to_lowercase);
-    let now = admin.clock.now();
-    let (users, next) = admin.table.users(tenants.as_deref(), part.as_deref(), after.as_ref(), limit, now);
+    let list = move |admin: &Admin| {
+        admin.table.users(tenants.as_deref(), part.as_deref(), after.as_ref(), limit, admin.clock.now())
+    };
+    let (users, next) = admin.walk(&admin.turns.list, list).await?;
     let next = next.map(|(user, tenant)| URL_SAFE_NO_PAD.encode(format!("{user}\0{tenant}")));
     Ok(Json(UserList { items: users.into_iter().map(Into::into).collect(), next }))
 }

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::gateway::{Alive, Inner, StartError};
 use super::listener;
-use crate::admin::{self, Admin, Peer};
+use crate::admin::{self, Admin, Peer, Turns};
 use crate::config::{self, AdminListen, Config};
 use crate::session::chosen::{Choice, Full, Holder};
 use crate::session::layers::Layers;
@@ -101,6 +101,7 @@ async fn serve(port: AdminPort, inner: &Arc<Inner>) {
         clock: shared.clock.clone(),
         metrics: Arc::clone(&shared.metrics),
         gateway: Arc::new(Control(Arc::clone(inner))),
+        turns: Turns::default(),
     };
     let api = async {
         let router = admin::router(admin.clone());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::cell::{Cell, SessionRef};
 use super::table::{Table, UserKey};
 use crate::session::identity::{Identity, UserCase};
-use crate::session::record::{End, Session, State};
+use crate::session::record::{AppId, End, Session, State};
 use crate::session::{Deadline, EndReason, Moment, SessionId, Times};
 
 /// Which sessions are meant. Every member that is given must fit; names are compared in their normalised form.
@@ -41,6 +41,11 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let cut = Self { only_tenant: self.only_tenant.clone(), ..Self::default() };
         *self == cut
+    }
+
+    /// The tenants that users can be of, where that is asked for, in all spellings.
+    fn tenants(&self) -> Option<&[String]> {
+        self.tenant.as_deref().or_else(|| self.only_tenant.as_ref().map(std::slice::from_ref))
     }
 
     /// Whether only sessions that go on can fit.
@@ -259,7 +264,7 @@ impl Table {
     }
 
     /// The sessions that `filter` can fit: those with its ids, those of its users where only sessions that go on are
-    /// asked for (the index holds no others), else all.
+    /// asked for (the index holds no others), else all. Where the tenant is not known, the names of all users are looked at.
     fn candidates(&self, filter: &Filter, only_living: bool) -> Vec<Arc<Cell>> {
         if !filter.ids.is_empty() {
             return filter.ids.iter().filter_map(|id| self.cell_by_id(*id)).collect();
@@ -267,7 +272,24 @@ impl Table {
         let Some(users) = filter.user.as_ref().filter(|_| only_living) else { return self.cells() };
         let wanted = |key: &UserKey| users.iter().any(|user| **user == *key.user);
         let of = |key: &UserKey| self.by_user.view(key, |_, cells| cells.clone()).unwrap_or_default();
-        self.users_indexed(wanted).iter().flat_map(of).collect()
+        let keys = match filter.tenants() {
+            Some(tenants) => self.keys_of(users, tenants),
+            None => self.users_indexed(wanted),
+        };
+        keys.iter().flat_map(of).collect()
+    }
+
+    /// All that the index could call users of these names in these tenants.
+    fn keys_of(&self, users: &[String], tenants: &[String]) -> Vec<UserKey> {
+        let apps = (0..self.bound.load().apps.len()).filter_map(|app| u16::try_from(app).ok().map(AppId));
+        let pairs =
+            |app| tenants.iter().flat_map(move |tenant| users.iter().map(move |user| (app, tenant, user)));
+        let key = |(app, tenant, user): (AppId, &String, &String)| UserKey {
+            app,
+            tenant: tenant.as_str().into(),
+            user: user.as_str().into(),
+        };
+        apps.flat_map(pairs).map(key).collect()
     }
 
     fn fits(&self, cell: &Arc<Cell>, filter: &Filter, now: Moment) -> Option<Cursor> {

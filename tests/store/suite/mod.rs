@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::place::{Kept, open, table};
 use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, token};
 use tenure::session::gate::Standing;
+use tenure::session::identity::Identity;
 use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span};
 use tenure::store::{Book, Enrolled, EventKind, Filter, SessionRef, StateFilter};
 
@@ -288,6 +289,37 @@ fn revoking_by_filter_ends_what_fits_and_spares_the_exceptions() {
     assert!(is_live(&table, 2, AT), "a dry run ends nobody");
     assert_eq!(table.revoke(&filter, &except, false, &by, AT).ended.len(), 1);
     assert_eq!([1, 2, 3].map(|n| is_live(&table, n, AT)), [true, false, true]);
+}
+
+#[test]
+fn a_user_of_a_tenant_is_found_there_alone() {
+    let table = table(Policy::default());
+    let sign_in_of = |tenant: &str, n| {
+        let who = Identity { tenant: tenant.into(), ..identity("ann") };
+        active(table.sign_in(&newcomer(&[n]), who, AT))
+    };
+    for (tenant, n) in [("default", 1), ("default", 2), ("acme", 3)] {
+        sign_in_of(tenant, n);
+    }
+    sign_in(&table, "bob", 4, AT);
+    let names = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let state = Some(StateFilter::Active);
+    for (user, tenant, only_tenant, found) in [
+        (&["ann"][..], None, None, 3),
+        (&["ann"], names(&["default"]), None, 2),
+        (&["ann", "Ann"], names(&["acme", "Acme"]), None, 1),
+        (&["ann"], None, Some("acme"), 1),
+        (&["ann"], names(&["default"]), Some("acme"), 0),
+        (&["ann"], names(&["nowhere"]), None, 0),
+        (&["bob"], names(&["acme"]), None, 0),
+    ] {
+        let only_tenant = only_tenant.map(str::to_owned);
+        let filter = Filter { user: names(user), tenant, only_tenant, state, ..Filter::default() };
+        assert_eq!(table.list(&filter, None, 100, AT).items.len(), found, "{filter}");
+    }
+    let filter = Filter { user: names(&["ann"]), tenant: names(&["default"]), ..Filter::default() };
+    assert_eq!(table.revoke(&filter, &[], false, &"ops".into(), AT).ended.len(), 2);
+    assert_eq!([1, 2, 3, 4].map(|n| is_live(&table, n, AT)), [false, false, true, true]);
 }
 
 #[test]
