@@ -13,6 +13,7 @@ mod policy;
 mod problem;
 mod process;
 mod sessions;
+mod turns;
 mod users;
 
 use std::future::Future;
@@ -26,13 +27,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
-use tokio::sync::Mutex;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
+pub use self::turns::Turns;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::session::chosen::{Choice, Full, Holder};
@@ -110,33 +111,7 @@ pub struct Admin {
     pub turns: Turns,
 }
 
-/// One may look at every session at a time, and one may end those that fit: each copies a pointer to all of them.
-#[derive(Clone, Default)]
-pub struct Turns {
-    list: Arc<Mutex<()>>,
-    revoke: Arc<Mutex<()>>,
-}
-
 impl Admin {
-    /// What looks at every session, which takes a while where there are many: when its turn has come, and aside from the thread
-    /// that serves the API, answers probes and keeps house.
-    // CANCEL: before its turn it does nothing; later it goes on to its end, and what it did is noted.
-    async fn walk<T: Send + 'static>(
-        &self,
-        turn: &Arc<Mutex<()>>,
-        walk: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let (turn, admin) = (Arc::clone(turn).lock_owned().await, self.clone());
-        let walking = move || {
-            let _turn = turn;
-            walk(&admin)
-        };
-        let broken = |_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "looking at the sessions broke off; see the log")
-        };
-        tokio::task::spawn_blocking(walking).await.map_err(broken)
-    }
-
     /// Notes what an operator did: in the log, and in the audit. `detail` is never a secret.
     fn did(&self, caller: &caller::Caller, act: &'static str, detail: &str) {
         crate::telemetry::audit::administered(&caller.name, act, detail);

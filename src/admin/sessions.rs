@@ -25,6 +25,7 @@ use crate::store::{Cursor, Filter, RevokeOutcome, SessionRef};
         (status = 400, description = "An unknown or malformed parameter", body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.read`", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Others are looking at every session", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn list(
@@ -46,8 +47,9 @@ pub(super) async fn list(
     )?;
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = limit(query.limit)?;
+    let turn = filter.walks(false).then_some(&admin.turns.look);
     let list = move |admin: &Admin| admin.table.list(&filter, after, limit, admin.clock.now());
-    let page = admin.walk(&admin.turns.list, list).await?;
+    let page = admin.take_turn(turn, list, "the listing broke off; see the log").await?;
     let items = page.items.into_iter().map(|view| SessionDocument::new(view, &caller)).collect();
     Ok(Json(SessionList { items, next: page.next.map(write_cursor) }))
 }
@@ -109,8 +111,8 @@ pub(super) async fn end(
         (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
         (status = 413, description = "The body is too large", body = Problem, content_type = PROBLEM),
         (status = 415, description = "The body is no JSON", body = Problem, content_type = PROBLEM),
-        (status = 503, description = "Ended, but not confirmed by every worker",
-         body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker; without `in_force` nothing was done, as \
+         others are looking at every session", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn revoke(
@@ -146,8 +148,8 @@ pub(super) async fn revoke(
         (status = 400, description = "An unknown parameter", body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.revoke`", body = Problem, content_type = PROBLEM),
-        (status = 503, description = "Ended, but not confirmed by every worker",
-         body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Ended, but not confirmed by every worker; without `in_force` nothing was done, as \
+         others are looking at every session", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn end_of_user(
@@ -176,6 +178,8 @@ async fn revoke_filter(
 ) -> Result<Revoked, Problem> {
     // ORDER: before the sessions are looked for, some of which may be read only afterwards.
     let knows_all = admin.gateway.knows_all();
+    let turn = if dry_run { &admin.turns.look } else { &admin.turns.end };
+    let turn = filter.walks(true).then_some(turn);
     let revoke = move |admin: &Admin| {
         let by: Arc<str> = caller.name.as_str().into();
         let outcome = admin.table.revoke(&filter, &except, dry_run, &by, admin.clock.now());
@@ -184,7 +188,8 @@ async fn revoke_filter(
         admin.did(&caller, "revoke", &detail);
         outcome
     };
-    let RevokeOutcome { matched, ended } = admin.walk(&admin.turns.revoke, revoke).await?;
+    let broken = "it broke off, and some sessions may have ended; see the log, and ask again";
+    let RevokeOutcome { matched, ended } = admin.take_turn(turn, revoke, broken).await?;
     // Also where nothing was left to end: somebody else's revocation may have ended it a moment ago, and not be safe yet.
     if !dry_run {
         in_force(admin, ENDED).await?;

@@ -18,6 +18,7 @@ use super::problem::{PROBLEM, Problem};
         (status = 400, description = "An unknown or malformed parameter", body = Problem, content_type = PROBLEM),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = PROBLEM),
         (status = 403, description = "The token lacks `sessions.read`", body = Problem, content_type = PROBLEM),
+        (status = 503, description = "Others are looking at every session", body = Problem, content_type = PROBLEM),
     )
 )]
 pub(super) async fn list(
@@ -37,7 +38,8 @@ pub(super) async fn list(
     let list = move |admin: &Admin| {
         admin.table.users(tenants.as_deref(), part.as_deref(), after.as_ref(), limit, admin.clock.now())
     };
-    let (users, next) = admin.walk(&admin.turns.list, list).await?;
+    let (users, next) =
+        admin.take_turn(Some(&admin.turns.look), list, "the listing broke off; see the log").await?;
     let next = next.map(|(user, tenant)| URL_SAFE_NO_PAD.encode(format!("{user}\0{tenant}")));
     Ok(Json(UserList { items: users.into_iter().map(Into::into).collect(), next }))
 }

@@ -48,6 +48,14 @@ impl Filter {
         self.tenant.as_deref().or_else(|| self.only_tenant.as_ref().map(std::slice::from_ref))
     }
 
+    /// Whether all sessions, or the names of all users, are looked at to find what fits; `only_living` where sessions that go on
+    /// are wanted alone, whatever the filter says.
+    #[must_use]
+    pub fn walks(&self, only_living: bool) -> bool {
+        let is_indexed = (only_living || self.lives()) && self.user.is_some() && self.tenants().is_some();
+        self.ids.is_empty() && !is_indexed
+    }
+
     /// Whether only sessions that go on can fit.
     fn lives(&self) -> bool {
         matches!(self.state, Some(StateFilter::Active | StateFilter::Pending))
@@ -273,15 +281,18 @@ impl Table {
         let wanted = |key: &UserKey| users.iter().any(|user| **user == *key.user);
         let of = |key: &UserKey| self.by_user.view(key, |_, cells| cells.clone()).unwrap_or_default();
         let keys = match filter.tenants() {
-            Some(tenants) => self.keys_of(users, tenants),
+            Some(tenants) => self.keys_of(filter.app.as_deref(), tenants, users),
             None => self.users_indexed(wanted),
         };
         keys.iter().flat_map(of).collect()
     }
 
-    /// All that the index could call users of these names in these tenants.
-    fn keys_of(&self, users: &[String], tenants: &[String]) -> Vec<UserKey> {
-        let apps = (0..self.bound.load().apps.len()).filter_map(|app| u16::try_from(app).ok().map(AppId));
+    /// All that the index could call users of these names in these tenants, in one app or in any.
+    fn keys_of(&self, app: Option<&str>, tenants: &[String], users: &[String]) -> Vec<UserKey> {
+        let bound = self.bound.load();
+        let apps =
+            bound.apps.iter().enumerate().filter(|(_, (name, _))| app.is_none_or(|app| **name == *app));
+        let apps = apps.filter_map(|(number, _)| u16::try_from(number).ok().map(AppId));
         let pairs =
             |app| tenants.iter().flat_map(move |tenant| users.iter().map(move |user| (app, tenant, user)));
         let key = |(app, tenant, user): (AppId, &String, &String)| UserKey {

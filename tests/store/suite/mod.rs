@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::place::{Kept, open, table};
 use crate::store_support::{AT, Recorder, book, identity, key, newcomer, secs, token};
 use tenure::session::gate::Standing;
-use tenure::session::identity::Identity;
+use tenure::session::identity::{Identity, UserCase};
+use tenure::session::record::Mode;
 use tenure::session::{EndReason, Moment, OnLimit, Policy, SessionId, Span};
-use tenure::store::{Book, Enrolled, EventKind, Filter, SessionRef, StateFilter};
+use tenure::store::{AppRules, Book, Enrolled, EventKind, Filter, Newcomer, SessionRef, StateFilter};
 
 pub(super) fn active(enrolled: Enrolled) -> SessionRef {
     match enrolled {
@@ -293,33 +294,45 @@ fn revoking_by_filter_ends_what_fits_and_spares_the_exceptions() {
 
 #[test]
 fn a_user_of_a_tenant_is_found_there_alone() {
-    let table = table(Policy::default());
-    let sign_in_of = |tenant: &str, n| {
-        let who = Identity { tenant: tenant.into(), ..identity("ann") };
-        active(table.sign_in(&newcomer(&[n]), who, AT))
+    let mut book = book(Policy::default());
+    book.apps.push(AppRules { name: "exact".into(), mode: Mode::Enforce, case: UserCase::Exact });
+    let table = open(book, Arc::new(Recorder::default()));
+    let sign_in_to = |app: &str, tenant: &str, user: &str, n| {
+        let newcomer = Newcomer { app: table.app_id(app).unwrap(), ..newcomer(&[n]) };
+        active(table.sign_in(&newcomer, Identity { tenant: tenant.into(), ..identity(user) }, AT))
     };
-    for (tenant, n) in [("default", 1), ("default", 2), ("acme", 3)] {
-        sign_in_of(tenant, n);
+    for (app, tenant, user, n) in [
+        ("app", "default", "ann", 1),
+        ("app", "default", "ann", 2),
+        ("app", "acme", "ann", 3),
+        ("app", "acme", "bob", 4),
+        ("exact", "acme", "ann", 5),
+        ("exact", "Acme", "Ann", 6),
+    ] {
+        sign_in_to(app, tenant, user, n);
     }
-    sign_in(&table, "bob", 4, AT);
     let names = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
     let state = Some(StateFilter::Active);
-    for (user, tenant, only_tenant, found) in [
-        (&["ann"][..], None, None, 3),
-        (&["ann"], names(&["default"]), None, 2),
-        (&["ann", "Ann"], names(&["acme", "Acme"]), None, 1),
-        (&["ann"], None, Some("acme"), 1),
-        (&["ann"], names(&["default"]), Some("acme"), 0),
-        (&["ann"], names(&["nowhere"]), None, 0),
-        (&["bob"], names(&["acme"]), None, 0),
+    for (user, tenant, only_tenant, app, found) in [
+        (&["ann"][..], None, None, None, 4),
+        (&["ann"], names(&["default"]), None, None, 2),
+        (&["ann"], names(&["acme"]), None, None, 2),
+        (&["ann"], names(&["acme"]), None, Some("exact"), 1),
+        (&["ann", "Ann"], names(&["acme", "Acme"]), None, None, 2),
+        (&["ann", "Ann"], names(&["acme", "Acme"]), None, Some("exact"), 1),
+        (&["ann"], None, Some("acme"), None, 2),
+        (&["ann"], names(&["default"]), Some("acme"), None, 0),
+        (&["ann"], names(&["nowhere"]), None, None, 0),
+        (&["bob"], names(&["default"]), None, None, 0),
+        (&["bob"], names(&["acme"]), None, Some("no such app"), 0),
     ] {
-        let only_tenant = only_tenant.map(str::to_owned);
-        let filter = Filter { user: names(user), tenant, only_tenant, state, ..Filter::default() };
+        let (only_tenant, app) = (only_tenant.map(str::to_owned), app.map(str::to_owned));
+        let filter = Filter { user: names(user), tenant, only_tenant, app, state, ..Filter::default() };
         assert_eq!(table.list(&filter, None, 100, AT).items.len(), found, "{filter}");
     }
     let filter = Filter { user: names(&["ann"]), tenant: names(&["default"]), ..Filter::default() };
     assert_eq!(table.revoke(&filter, &[], false, &"ops".into(), AT).ended.len(), 2);
-    assert_eq!([1, 2, 3, 4].map(|n| is_live(&table, n, AT)), [false, false, true, true]);
+    assert_eq!([1, 2, 3, 4, 5, 6].map(|n| is_live(&table, n, AT)), [false, false, true, true, true, true]);
 }
 
 #[test]
