@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that tests/run.sh runs in a short form, at full length, and what it leaves out: two hours or three. Run before a
+# Everything that tests/run.sh runs in a short form, at full length, and what it leaves out: some hours. Run before a
 # release. It needs what tests/run.sh needs, and installs the rest by package.
 set -euo pipefail
 cd "$(dirname "$0")/.."

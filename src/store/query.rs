@@ -361,3 +361,29 @@ fn add_session(user: &mut UserView, app: &str, active: Moment) {
         user.apps.insert(at, app.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_index_answers_does_not_walk() {
+        let some = |name: &str| Some(vec![name.to_owned()]);
+        let of = |user, tenant, only_tenant| Filter { user, tenant, only_tenant, ..Filter::default() };
+        let active = |filter| Filter { state: Some(StateFilter::Active), ..filter };
+        let ended = |filter| Filter { state: Some(StateFilter::Ended), ..filter };
+        let known = || of(some("ann"), some("acme"), None);
+        for (filter, to_list, to_end) in [
+            (Filter::default(), true, true),
+            (active(of(some("ann"), None, None)), true, true),
+            (active(of(None, some("acme"), None)), true, true),
+            (known(), true, false),
+            (ended(known()), true, false),
+            (active(known()), false, false),
+            (active(of(some("ann"), None, Some("acme".to_owned()))), false, false),
+            (Filter { ids: vec![SessionId::from_u128(1)], ..Filter::default() }, false, false),
+        ] {
+            assert_eq!((filter.walks(false), filter.walks(true)), (to_list, to_end), "{filter}");
+        }
+    }
+}
