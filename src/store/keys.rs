@@ -1,12 +1,8 @@
 //! From a token to its key: a keyed hash, so that neither memory, file nor wire ever holds the token (law 10).
 
-use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use crate::session::TokenKey;
-
-/// What is hashed of most tokens, app and cookie's name included, in bytes.
-const USUAL_BYTES: usize = 256;
 
 /// Makes keys of tokens. SECURITY: holds the secret that keys the hashes; no `Debug`.
 #[derive(Clone)]
@@ -28,10 +24,7 @@ impl Hasher {
     #[must_use]
     pub fn key(&self, name: &[u8], id: &[u8]) -> TokenKey {
         // In one piece: the state of a hash that is fed bit by bit is two kilobytes, and would be copied for each request.
-        let mut whole: SmallVec<[u8; USUAL_BYTES]> = SmallVec::from_slice(&self.app);
-        whole.extend_from_slice(&length(name));
-        whole.extend_from_slice(name);
-        whole.extend_from_slice(id);
+        let whole = [self.app.as_slice(), &length(name), name, id].concat();
         let hash = blake3::keyed_hash(&self.secret, &whole);
         let mut key = [0; 16];
         key.copy_from_slice(&hash.as_bytes()[..16]);
