@@ -11,10 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::clock::Since;
+
+/// Up to so many bytes an answer's head and body are written as one piece: to copy them costs less than to have the kernel gather
+/// them.
+const ONE_PIECE: usize = 4 * 1024;
 
 /// What is known of one connection. Cheap to clone.
 #[derive(Clone)]
@@ -209,6 +214,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Browser<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if length <= ONE_PIECE {
+            let mut whole = SmallVec::<[u8; ONE_PIECE]>::new();
+            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+            return self.poll_write(cx, &whole);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         if written.is_pending() { self.unless_gone(cx, written) } else { written }
     }
@@ -246,6 +257,58 @@ mod tests {
 
     fn flush(io: &mut Browser<DuplexStream>) -> Poll<io::Result<()>> {
         Pin::new(io).poll_flush(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// A stream that notes how many pieces each call brings.
+    #[derive(Default)]
+    struct Pieces(Vec<(usize, Vec<u8>)>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push((1, bytes.to_vec()));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            let count = whole.len();
+            self.0.push((pieces.len(), whole));
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_small_is_written_in_one_piece() {
+        let mut io = Browser::new(Pieces::default(), Watch::new());
+        let head = [b'h'; 100];
+        for (body, pieces) in [(0, 1), (1, 1), (ONE_PIECE - 100, 1), (ONE_PIECE - 99, 2), (64 * 1024, 2)] {
+            let body = vec![b'b'; body];
+            let both = [io::IoSlice::new(&head), io::IoSlice::new(&body)];
+            assert_eq!(io.write_vectored(&both).await.unwrap(), head.len() + body.len());
+            assert_eq!(io.stream.0.pop(), Some((pieces, [&head[..], &body].concat())));
+        }
     }
 
     #[tokio::test]
