@@ -14,15 +14,16 @@
 #
 # Each contender runs pinned to core 0; wrk and the upstream (nginx, 1 KiB answers) share the others. The table shows
 # CPU time per request of the contender's processes, all threads and children, from /proc/PID/stat; that, and not the
-# rate, is the figure to compare where load generator and upstream share a core. Rounds are interleaved, so that a busy
-# minute of the machine hits all alike; medians are shown, with the spread of CPU per request over the rounds.
+# rate, is the figure to compare where load generator and upstream share a core. All are started once and loaded in turn,
+# round by round, so that a busy minute of the machine hits all alike; medians are shown, with the spread of CPU per
+# request over the rounds, and of what each round had beside nginx's in the same round the median and the middle half.
 #
 # A round counts only if every answer was right: the bytes of a known good answer times the number of requests, no
 # error of wrk's, as many requests at the upstream as wrk had answers (no answer came from elsewhere), upstream
 # connections reused, and the right answer to a probe before and after. Anything else ends the run with exit code 1.
 #
 # Settings: DURATION (seconds of load, 5), ROUNDS (3), CONNECTIONS (64), TENURE (path of the binary), CONTENDERS.
-# It takes about (DURATION + 2) x ROUNDS x contenders seconds. Ports are free ones; what was started is ended.
+# It takes about (DURATION + 1/2) x ROUNDS x contenders seconds. Ports are free ones; what was started is ended.
 set -euo pipefail
 
 DURATION=${DURATION:-5} ROUNDS=${ROUNDS:-3} CONNECTIONS=${CONNECTIONS:-64}
@@ -35,15 +36,20 @@ PROXY_CORE=0
 
 DIR=$(mktemp -d)
 STARTED=()
-# The Redis of a contender that has one.
-REDIS_PID=
+# Of each contender, once it is set up: its port, the header of its load, its process, and the bytes of a right answer.
+declare -A PORTS HEADERS PIDS BYTES
 
 fail() { echo "side-by-side: $*" >&2; exit 1; }
 
 cleanup() {
-  [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID" 2>/dev/null || true
-  for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || true; done
+  # A stopped one has to go on in order to end.
+  for pid in "${STARTED[@]}"; do kill "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null || true; done
+  # Two seconds to end by themselves: a drain would hold the run up.
+  for pid in "${STARTED[@]}"; do
+    for _ in $(seq 40); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
+    kill -9 "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
   rm -rf "$DIR"
 }
 trap cleanup EXIT
@@ -82,10 +88,11 @@ free_port() {
   done
 }
 
-# fill FILE: its text with the @PLACES@ filled in.
+# fill FILE FOLDER: its text with the @PLACES@ filled in, as a file there.
 fill() {
+  mkdir -p "$2"
   sed -e "s|@DIR@|$DIR|g" -e "s|@UPSTREAM@|$UPSTREAM|g" -e "s|@PORT@|$PORT|g" -e "s|@ADMIN@|$ADMIN|g" \
-    -e "s|@TOKEN@|$TOKEN|g" -e "s|@BODY@|$BODY|g" "$HERE/$1" >"$DIR/$1"
+    -e "s|@TOKEN@|$TOKEN|g" -e "s|@BODY@|$BODY|g" "$HERE/$1" >"$2/$1"
 }
 
 # start CORES COMMAND...: in the background, pinned; its pid in STARTED_PID.
@@ -112,50 +119,37 @@ program() {
   if [ "$1" = tenure-guided ]; then echo "$GUIDED"; else echo "$TENURE"; fi
 }
 
+# Each in a folder of its own, so that none takes another's configuration for a change of its own.
 start_contender() {
+  local home=$DIR/$1
   free_port; PORT=$PORT_FOUND
   free_port; ADMIN=$PORT_FOUND
   case $1 in
-    nginx) fill nginx.conf; start $PROXY_CORE nginx -c "$DIR/nginx.conf" ;;
-    haproxy*) fill "$1.conf"; start $PROXY_CORE haproxy -db -f "$DIR/$1.conf" ;;
+    nginx) fill nginx.conf "$home"; start $PROXY_CORE nginx -c "$home/nginx.conf" ;;
+    haproxy*) fill "$1.conf" "$home"; start $PROXY_CORE haproxy -db -f "$home/$1.conf" ;;
     bare) start $PROXY_CORE "${TENURE%/*}/examples/bare" "127.0.0.1:$PORT" "127.0.0.1:$UPSTREAM" ;;
-    tenure-vault)
-      fill tenure.conf
-      sed -i 's/^cookie = .*/&\ncustody = "vault"/' "$DIR/tenure.conf"
-      rm -rf "$DIR/data"
-      start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
-      ;;
-    tenure-redis | tenure-paused)
-      fill tenure.conf
-      free_port
-      # Debian's redis-tools hold the server under this name; what it does depends on how it is called.
-      start "$LOAD_CORES" bash -c "exec -a redis-server redis-check-rdb --port $PORT_FOUND --bind 127.0.0.1 --save '' --dir $DIR"
-      REDIS_PID=$STARTED_PID
-      await_port "$PORT_FOUND" redis
-      sed -i "/^path = /d; s|^\\[store\\].*||" "$DIR/tenure.conf"
-      printf '[store]\nredis = "redis://127.0.0.1:%s/0"\nsecret = "side-by-side-side-by-side"\n' "$PORT_FOUND" >>"$DIR/tenure.conf"
-      start $PROXY_CORE "$TENURE" serve --config "$DIR/tenure.conf"
-      ;;
-    tenure*)
-      fill tenure.conf
-      rm -rf "$DIR/data"
-      start $PROXY_CORE "$(program "$1")" serve --config "$DIR/tenure.conf"
+    tenure | tenure-*)
+      fill tenure.conf "$home"
+      case $1 in
+        tenure-vault) sed -i 's/^cookie = .*/&\ncustody = "vault"/' "$home/tenure.conf" ;;
+        tenure-redis | tenure-paused) over_redis "$home" ;;
+      esac
+      start $PROXY_CORE "$(program "$1")" serve --config "$home/tenure.conf"
       ;;
     *) fail "there is no contender \"$1\"" ;;
   esac
   await_port "$PORT" "$1"
 }
 
-stop_contender() {
-  [ -z "$REDIS_PID" ] || kill -9 "$REDIS_PID"
-  REDIS_PID=
-  kill "$STARTED_PID"
-  # Two seconds to end by itself: a drain would hold the run up.
-  for _ in $(seq 40); do kill -0 "$STARTED_PID" 2>/dev/null || break; sleep 0.05; done
-  kill -9 "$STARTED_PID" 2>/dev/null || true
-  wait "$STARTED_PID" 2>/dev/null || true
-  # The upstream alone goes on.
-  STARTED=("${STARTED[0]}")
+# over_redis FOLDER: the configuration there says to share sessions over a Redis of its own, whose pid is then in REDIS_PID.
+over_redis() {
+  free_port
+  # Debian's redis-tools hold the server under this name; what it does depends on how it is called.
+  start "$LOAD_CORES" bash -c "exec -a redis-server redis-check-rdb --port $PORT_FOUND --bind 127.0.0.1 --save '' --dir $1"
+  REDIS_PID=$STARTED_PID
+  await_port "$PORT_FOUND" redis
+  sed -i "/^path = /d; s|^\\[store\\].*||" "$1/tenure.conf"
+  printf '[store]\nredis = "redis://127.0.0.1:%s/0"\nsecret = "side-by-side-side-by-side"\n' "$PORT_FOUND" >>"$1/tenure.conf"
 }
 
 # CPU time of a process and its children so far, in clock ticks.
@@ -211,7 +205,7 @@ check() {
   [ "$requests" -gt 0 ] || fail "$1: no answers"
   [ $((status + broken + timeouts)) -eq 0 ] || fail "$1: $status bad statuses, $broken broken connections, $timeouts time-outs"
   [ "$bytes" -ge $((requests * BODY_BYTES)) ] || fail "$1: $bytes bytes in $requests answers are too few"
-  [ $((bytes / requests)) -eq "$ANSWER_BYTES" ] || fail "$1: answers of $((bytes / requests)) bytes, $ANSWER_BYTES expected"
+  [ $((bytes / requests)) -eq "${BYTES[$1]}" ] || fail "$1: answers of $((bytes / requests)) bytes, ${BYTES[$1]} expected"
   # Requests that wrk cut off at its end had been served all the same.
   if [ "$served" -lt "$requests" ] || [ "$served" -gt $((requests + CONNECTIONS)) ]; then
     fail "$1: $requests answers, but $served requests at the upstream"
@@ -228,30 +222,38 @@ cookie_of_sign_in() {
   echo "Cookie: ${got%%;*}"
 }
 
-# One contender, one round: a line of results.
-measure() {
-  local before after sums ticks
+# set_up CONTENDER: it runs, is warm, and its session lives.
+set_up() {
   start_contender "$1"
+  PORTS[$1]=$PORT PIDS[$1]=$STARTED_PID
   HEADER="Cookie: SID=$TOKEN"
   [ "$1" != tenure-anonymous ] || HEADER="X-Padding: SID=$TOKEN"
   case $1 in tenure | tenure-guided | tenure-redis | tenure-paused) sign_in "$1" ;; tenure-vault) HEADER=$(cookie_of_sign_in) ;; esac
+  HEADERS[$1]=$HEADER
   [ "$1" != tenure-paused ] || kill -STOP "$REDIS_PID"
   probe "$1"
-  ANSWER_BYTES=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
+  BYTES[$1]=$(curl -sf -o /dev/null -w '%{size_header} %{size_download}' -H "$HEADER" "http://127.0.0.1:$PORT/" | awk '{ print $1 + $2 }')
   load 1 >/dev/null
+}
+
+# One contender, one round: a line of results.
+measure() {
+  local before after sums ticks
+  PORT=${PORTS[$1]} HEADER=${HEADERS[$1]}
+  probe "$1"
   before=$(upstream_counts)
-  ticks=$(cpu_ticks "$STARTED_PID")
+  ticks=$(cpu_ticks "${PIDS[$1]}")
   sums=$(load "$DURATION" | grep '^sums ') || fail "$1: wrk gave no sums"
-  ticks=$(($(cpu_ticks "$STARTED_PID") - ticks))
+  ticks=$(($(cpu_ticks "${PIDS[$1]}") - ticks))
   after=$(upstream_counts)
   check "$1" "$sums" "$before" "$after"
   probe "$1"
-  stop_contender
   awk -v who="$1" -v ticks=$ticks -v hz="$(getconf CLK_TCK)" '{ printf "%s %.3f %.0f %.3f %.3f\n",
     who, ticks / hz * 1e6 / $2, $2 / ($4 / 1e6), $8 / 1e3, $9 / 1e3 }' <<<"$sums"
 }
 
-# Medians over the rounds; of CPU per request also the median of what each round had beside nginx's in the same round.
+# Medians over the rounds; of CPU per request also what each round had beside nginx's in the same round: the median, and between
+# what half of the rounds are.
 table() {
   awk -v order="$CONTENDERS" '
     function sorted(list, n, i, j, x) {
@@ -264,13 +266,15 @@ table() {
     }
     { n = ++count[$1]; for (c = 2; c <= 5; c++) value[$1, c, n] = $c + 0 }
     END {
-      printf "| %-16s | CPU us/request |   (min to max) | requests/s | p50 ms | p99 ms | CPU to nginx |\n", "contender"
-      print "|---|--:|--:|--:|--:|--:|--:|"
+      printf "| %-16s | CPU us/request |   (min to max) | requests/s | p50 ms | p99 ms | CPU to nginx | (middle half) |\n", "contender"
+      print "|---|--:|--:|--:|--:|--:|--:|--:|"
       for (w = 1; w <= split(order, names, " "); w++) {
         who = names[w]; cpu = column(who, 2); low = one[1]; high = one[count[who]]
         for (i = 1; i <= count["nginx"]; i++) value[who, 6, i] = value[who, 2, i] / value["nginx", 2, i]
-        printf "| %-16s | %14.2f | %5.2f to %5.2f | %10.0f | %6.2f | %6.2f | %12s |\n", who, cpu, low, high,
-          column(who, 3), column(who, 4), column(who, 5), count["nginx"] ? sprintf("%.2f", column(who, 6)) : "-"
+        printf "| %-16s | %14.2f | %5.2f to %5.2f | %10.0f | %6.2f | %6.2f |", who, cpu, low, high, column(who, 3), column(who, 4), column(who, 5)
+        if (!count["nginx"]) { printf " %12s | %13s |\n", "-", "-"; continue }
+        beside = column(who, 6); n = count[who]
+        printf " %12.2f | %13s |\n", beside, sprintf("%.2f to %.2f", one[int((n + 3) / 4)], one[int((3 * n + 3) / 4)])
       }
     }' "$DIR/results"
 }
@@ -288,13 +292,14 @@ prepare() {
   BODY=$(head -c $BODY_BYTES /dev/zero | tr '\0' x)
   TOKEN=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
   free_port; UPSTREAM=$PORT_FOUND PORT=0 ADMIN=0
-  fill upstream.conf
+  fill upstream.conf "$DIR"
   start "$LOAD_CORES" nginx -c "$DIR/upstream.conf"
   await_port "$UPSTREAM" "the upstream"
 }
 
 main() {
   prepare
+  for contender in $CONTENDERS; do set_up "$contender"; done
   for round in $(seq "$ROUNDS"); do
     for contender in $CONTENDERS; do
       measure "$contender" >"$DIR/line"
