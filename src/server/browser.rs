@@ -17,8 +17,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::clock::Since;
 
-/// Up to so many bytes an answer's head and body are written as one piece: to copy them costs less than to have the kernel gather
-/// them.
+/// Pieces of no more than this many bytes together, as most answers' heads and bodies, are written as one: to copy them costs less
+/// than to have the kernel gather them.
 const ONE_PIECE: usize = 4 * 1024;
 
 /// What is known of one connection. Cheap to clone.
@@ -214,6 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Browser<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [piece] = pieces {
+            return self.poll_write(cx, piece);
+        }
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if length <= ONE_PIECE {
             let mut whole = SmallVec::<[u8; ONE_PIECE]>::new();
@@ -259,23 +262,23 @@ mod tests {
         Pin::new(io).poll_flush(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// A stream that notes how many pieces each call brings.
+    /// A stream that notes of each write whether it came in pieces.
     #[derive(Default)]
-    struct Pieces(Vec<(usize, Vec<u8>)>);
+    struct Writes(Vec<(bool, Vec<u8>)>);
 
-    impl AsyncRead for Pieces {
+    impl AsyncRead for Writes {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
     }
 
-    impl AsyncWrite for Pieces {
+    impl AsyncWrite for Writes {
         fn poll_write(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.0.push((1, bytes.to_vec()));
+            self.0.push((false, bytes.to_vec()));
             Poll::Ready(Ok(bytes.len()))
         }
 
@@ -286,7 +289,7 @@ mod tests {
         ) -> Poll<io::Result<usize>> {
             let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
             let count = whole.len();
-            self.0.push((pieces.len(), whole));
+            self.0.push((true, whole));
             Poll::Ready(Ok(count))
         }
 
@@ -301,14 +304,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_small_is_written_in_one_piece() {
-        let mut io = Browser::new(Pieces::default(), Watch::new());
+        let mut io = Browser::new(Writes::default(), Watch::new());
         let head = [b'h'; 100];
-        for (body, pieces) in [(0, 1), (1, 1), (ONE_PIECE - 100, 1), (ONE_PIECE - 99, 2), (64 * 1024, 2)] {
+        let cases =
+            [(0, false), (1, false), (ONE_PIECE - 100, false), (ONE_PIECE - 99, true), (64 * 1024, true)];
+        for (body, in_pieces) in cases {
             let body = vec![b'b'; body];
             let both = [io::IoSlice::new(&head), io::IoSlice::new(&body)];
             assert_eq!(io.write_vectored(&both).await.unwrap(), head.len() + body.len());
-            assert_eq!(io.stream.0.pop(), Some((pieces, [&head[..], &body].concat())));
+            assert_eq!(io.stream.0.pop(), Some((in_pieces, [&head[..], &body].concat())));
         }
+        let alone = vec![b'b'; 64 * 1024];
+        assert_eq!(io.write_vectored(&[io::IoSlice::new(&alone)]).await.unwrap(), alone.len());
+        assert_eq!(io.stream.0.pop(), Some((false, alone)), "nothing to be gathered");
     }
 
     #[tokio::test]

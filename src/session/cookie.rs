@@ -18,9 +18,6 @@ use super::{Moment, Span};
 /// looked up, and weighed beside all others.
 pub const MAX_PRESENTED: usize = 256;
 
-/// Room for most `Cookie` headers, in bytes.
-const USUAL_BYTES: usize = 256;
-
 /// A configured cookie as a request presents it; with its chunks, where it has any.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Presented<'a> {
@@ -163,7 +160,7 @@ impl<'a> RequestCookies<'a> {
             }
         }
         let pairs = self.pairs.iter().zip(&stays);
-        joined(pairs.filter_map(|(pair, stays)| pair.filter(|_| *stays)))
+        header_of(pairs.filter_map(|(pair, stays)| pair.filter(|_| *stays)))
     }
 }
 
@@ -174,27 +171,22 @@ impl RequestCookies<'_> {
         let chosen = self.tokens.iter().enumerate().filter(|(index, token)| wanted(*index, token));
         let pairs =
             chosen.flat_map(|(_, token)| std::iter::once(token.pair).chain(token.chunks.iter().copied()));
-        joined(pairs.filter_map(|pair| self.pairs.get(pair).copied().flatten()))
+        header_of(pairs.filter_map(|pair| self.pairs.get(pair).copied().flatten()))
     }
 
     /// The header with those pairs alone whose name `wanted` says yes to, tokens or not; `None` when there are none.
     #[must_use]
     pub fn named(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let pairs = self.pairs.iter().flatten().copied();
-        joined(pairs.filter(|pair| wanted(split_pair(pair).0)))
+        header_of(pairs.filter(|pair| wanted(split_pair(pair).0)))
     }
 }
 
-/// A header of these pairs; `None` where there are none.
-fn joined<'a>(pairs: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
-    let mut header = Vec::with_capacity(USUAL_BYTES);
-    for pair in pairs {
-        if !header.is_empty() {
-            header.extend_from_slice(b"; ");
-        }
-        header.extend_from_slice(pair);
-    }
-    (!header.is_empty()).then_some(header)
+/// A header of these pairs, in memory of its exact size: one that grew would leave copies of tokens behind. `None` where there are
+/// none.
+fn header_of<'a>(pairs: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let pairs: SmallVec<[&[u8]; 8]> = pairs.collect();
+    (!pairs.is_empty()).then(|| pairs.join(b"; ".as_slice()))
 }
 
 fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
