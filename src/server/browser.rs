@@ -17,8 +17,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::clock::Since;
 
-/// Pieces of no more than this many bytes together, as most answers' heads and bodies, are written as one: to copy them costs less
-/// than to have the kernel gather them.
+/// Pieces of no more than this many bytes together, as most answers' heads and bodies, are written as one: to copy them costs
+/// less than to have the kernel gather them.
 const ONE_PIECE: usize = 4 * 1024;
 
 /// What is known of one connection. Cheap to clone.

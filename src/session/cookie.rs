@@ -182,8 +182,8 @@ impl RequestCookies<'_> {
     }
 }
 
-/// A header of these pairs, in memory of its exact size: one that grew would leave copies of tokens behind. `None` where there are
-/// none.
+/// A header of these pairs, in memory of its exact size: one that grew would leave copies of tokens behind. `None` where there
+/// are none.
 fn header_of<'a>(pairs: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let pairs: SmallVec<[&[u8]; 8]> = pairs.collect();
     (!pairs.is_empty()).then(|| pairs.join(b"; ".as_slice()))
