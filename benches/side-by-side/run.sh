@@ -95,11 +95,12 @@ fill() {
     -e "s|@TOKEN@|$TOKEN|g" -e "s|@BODY@|$BODY|g" "$HERE/$1" >"$2/$1"
 }
 
-# start CORES COMMAND...: in the background, pinned; its pid in STARTED_PID.
+# start CORES COMMAND...: in the background, pinned; its pid in STARTED_PID, and the file of what it says in STARTED_LOG.
 start() {
   local cores=$1
   shift
-  taskset -c "$cores" "$@" >"$DIR/started.log" 2>&1 &
+  STARTED_LOG=$DIR/started.${#STARTED[@]}.log
+  taskset -c "$cores" "$@" >"$STARTED_LOG" 2>&1 &
   STARTED_PID=$!
   STARTED+=("$STARTED_PID")
 }
@@ -110,7 +111,7 @@ await_port() {
     kill -0 "$STARTED_PID" 2>/dev/null || break
     sleep 0.05
   done
-  cat "$DIR/started.log" >&2
+  cat "$STARTED_LOG" >&2
   fail "$2 does not listen"
 }
 
